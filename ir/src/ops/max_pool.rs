@@ -1,0 +1,128 @@
+//! Max pooling over one, two or three spatial axes.
+
+use super::conv::{is_default, is_ones, ones};
+use super::window::{Padding, PerAxis, Slide, image, slides};
+use super::*;
+use crate::Dim;
+use crate::kernel::{FoldKind, Index, KernelBuilder, Literal};
+use crate::tensor::points;
+
+/// Image `[batch, channels, spatial...]` (or without the batch); the greatest element of each window. Elements of the
+/// padding are never the greatest; NaN wins.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MaxPool {
+    /// The number of spatial axes: 1, 2 or 3.
+    #[serde(skip)]
+    pub spatial: usize,
+    /// The window.
+    pub kernel_size: PerAxis,
+    /// Steps between windows; the window's size where it is not given.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub stride: Option<PerAxis>,
+    /// Elements around the image, at most half a window.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub padding: Padding,
+    /// Steps between elements of a window.
+    #[serde(default = "ones", skip_serializing_if = "is_ones")]
+    pub dilation: PerAxis,
+    /// Whether a last window may end beyond the padding.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub ceil_mode: bool,
+}
+
+/// The layers of this file.
+pub const LAYERS: &[LayerKind] = &[
+    LayerKind { name: "MaxPool1d", about: "max pooling over a signal", read: |fields| read(fields, 1) },
+    LayerKind { name: "MaxPool2d", about: "max pooling over an image", read: |fields| read(fields, 2) },
+    LayerKind { name: "MaxPool3d", about: "max pooling over a volume", read: |fields| read(fields, 3) },
+];
+
+fn read(fields: &Value, spatial: usize) -> Result<Op, FieldError> {
+    Ok(Op::MaxPool(MaxPool { spatial, ..crate::text::read(fields)? }))
+}
+
+impl MaxPool {
+    fn slides(&self, lengths: &[Dim]) -> Result<SmallVec<[Slide; 3]>, Mismatch> {
+        let (kernel, stride) = (&self.kernel_size, self.stride.as_ref());
+        let slides = slides(lengths, kernel, stride, &self.padding, &self.dilation, self.ceil_mode)?;
+        match slides.iter().find(|slide| slide.before.max(slide.after) > slide.kernel / 2) {
+            None => Ok(slides),
+            Some(slide) => Err(Mismatch::new(
+                format!("padding of at most half the window ({})", slide.kernel / 2),
+                format!("{}", slide.before.max(slide.after)),
+                "use less padding, or a Pad layer in front",
+            )
+            .in_field("padding")),
+        }
+    }
+}
+
+impl OpSpec for MaxPool {
+    fn name(&self) -> &'static str {
+        ["MaxPool1d", "MaxPool2d", "MaxPool3d"][self.spatial - 1]
+    }
+
+    fn fields(&self) -> String {
+        crate::text::fields(self)
+    }
+
+    fn arity(&self) -> Arity {
+        Arity::exactly(1)
+    }
+
+    fn infer(&self, inputs: &[&TensorType]) -> Result<Types, Mismatch> {
+        let (batch, channels, lengths) = image(inputs[0], self.spatial)?;
+        let slides = self.slides(lengths)?;
+        let spatial = slides.iter().zip(lengths).map(|(slide, length)| slide.windows(length));
+        let shape = batch.iter().chain([channels]).cloned().chain(spatial);
+        Ok([TensorType::new(inputs[0].dtype, shape)].into_iter().collect())
+    }
+
+    fn lower(&self, site: &Site) -> Vec<Kernel> {
+        let (image, out) = (&site.inputs[0], &site.outputs[0]);
+        let plain = out.dims.len() - self.spatial;
+        let lengths: Vec<Dim> = image.dims[plain..].iter().map(|&n| Dim::from(n)).collect();
+        let slides = self.slides(&lengths).expect("verified: windows fit");
+        let mut k = KernelBuilder::new(&out.dims);
+        let axes = k.outer_axes();
+        let mut at: Vec<Index> = axes[..plain].iter().map(|&axis| axis.into()).collect();
+        for (i, slide) in slides.iter().enumerate() {
+            let (window, tap) = (axes[plain + i], k.inner(i));
+            at.push((window * slide.stride as i64 + tap * slide.dilation as i64 - slide.before as i64).into());
+        }
+        let outside = Literal::of(image.dtype, f64::NEG_INFINITY);
+        let pixel = k.load_or(image, at, outside);
+        let taps: Vec<usize> = slides.iter().map(|slide| slide.kernel).collect();
+        let greatest = k.fold(FoldKind::Max, &taps, pixel);
+        k.store(out, axes, greatest);
+        vec![k.finish()]
+    }
+
+    fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {
+        let image = inputs[0];
+        let dims = outputs[0].dims().expect("verified: bound");
+        let plain = dims.len() - self.spatial;
+        let lengths: Vec<Dim> = image.dims[plain..].iter().map(|&n| Dim::from(n)).collect();
+        let slides = self.slides(&lengths).expect("verified: windows fit");
+        let taps: Vec<usize> = slides.iter().map(|slide| slide.kernel).collect();
+        let output = Array::from_fn(&dims, |at| {
+            let mut greatest = f64::NEG_INFINITY;
+            for tap in points(&taps) {
+                let mut place: Vec<usize> = at.to_vec();
+                for (i, slide) in slides.iter().enumerate() {
+                    let along = at[plain + i] * slide.stride + tap[i] * slide.dilation;
+                    place[plain + i] = along.wrapping_sub(slide.before);
+                }
+                if place.iter().zip(&image.dims).all(|(i, n)| i < n) {
+                    let value = image.at(&place);
+                    if value > greatest || value.is_nan() {
+                        greatest = if greatest.is_nan() { greatest } else { value };
+                    }
+                }
+            }
+            greatest
+        });
+        vec![output]
+    }
+}

@@ -1,0 +1,285 @@
+//! Every operation, one file each: attributes, `infer`, `lower`, `reference`, tests, always in this order.
+//!
+//! [`Op::spec`] is the only `match` on [`Op`] in the workspace, and `LAYERS` below the only list of layer names.
+
+pub mod constant;
+pub mod conv;
+pub mod dense;
+pub mod input;
+pub mod map;
+pub mod max_pool;
+pub mod parameter;
+pub mod reshape;
+pub mod window;
+
+pub use constant::Constant;
+pub use conv::Conv;
+pub use dense::Dense;
+pub use input::Input;
+pub use map::Map;
+pub use max_pool::MaxPool;
+pub use parameter::{Initializer, Parameter};
+pub use reshape::Flatten;
+
+use crate::kernel::Kernel;
+use crate::kernel::build::Operand;
+use crate::tensor::{Array, TensorType};
+use crate::text::{FieldError, Value};
+use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
+use std::fmt;
+
+/// What a node computes.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs, reason = "each variant is documented by its type")]
+pub enum Op {
+    Input(Input),
+    Parameter(Parameter),
+    Constant(Constant),
+    Map(Map),
+    Conv(Conv),
+    Dense(Dense),
+    MaxPool(MaxPool),
+    Flatten(Flatten),
+}
+
+impl Op {
+    /// The only `match` on `Op` in the workspace.
+    pub fn spec(&self) -> &dyn OpSpec {
+        match self {
+            Op::Input(op) => op,
+            Op::Parameter(op) => op,
+            Op::Constant(op) => op,
+            Op::Map(op) => op,
+            Op::Conv(op) => op,
+            Op::Dense(op) => op,
+            Op::MaxPool(op) => op,
+            Op::Flatten(op) => op,
+        }
+    }
+}
+
+impl Op {
+    /// The types of the outputs, after checking the number of operands and the types of parameters.
+    ///
+    /// # Errors
+    /// Where the operands do not fit the operation.
+    pub fn check(&self, operands: &[&TensorType]) -> Result<Types, Mismatch> {
+        let spec = self.spec();
+        let data = operands.len().min(spec.arity().max);
+        let (inputs, parameters) = match spec.arity() {
+            Arity { min, max } if min == max => operands.split_at(data),
+            _ => (operands, [].as_slice()),
+        };
+        self.check_arity(inputs.len())?;
+        let specs = spec.parameters(inputs)?;
+        if specs.len() != parameters.len() {
+            let names: Vec<&str> = specs.iter().map(|spec| spec.field).collect();
+            let expected = format!("{} parameters ({})", specs.len(), names.join(", "));
+            return Err(Mismatch::new(expected, format!("{}", parameters.len()), "give each parameter one value"));
+        }
+        for (wanted, given) in specs.iter().zip(parameters) {
+            let fits = wanted.ty.dtype == given.dtype
+                && wanted.ty.rank() == given.rank()
+                && wanted.ty.shape.iter().zip(&given.shape).all(|(a, b)| a.may_equal(b));
+            if !fits {
+                let expected = format!("`{}` of type {}", wanted.field, wanted.ty);
+                let help = format!("give it the shape {}", TensorType::to_string(&wanted.ty));
+                return Err(Mismatch::new(expected, given.to_string(), help).in_field(wanted.field));
+            }
+        }
+        spec.infer(operands)
+    }
+
+    /// Checks the number of data inputs.
+    ///
+    /// # Errors
+    /// Where it is not what the operation takes.
+    pub fn check_arity(&self, inputs: usize) -> Result<(), Mismatch> {
+        let Arity { min, max } = self.spec().arity();
+        if (min..=max).contains(&inputs) {
+            return Ok(());
+        }
+        let expected = match max {
+            usize::MAX => format!("{min} or more inputs"),
+            _ if min == max => format!("{min} input{}", if min == 1 { "" } else { "s" }),
+            _ => format!("{min} to {max} inputs"),
+        };
+        Err(Mismatch::new(expected, format!("{inputs}"), "name the inputs with `from`").in_field("from"))
+    }
+}
+
+/// The kinds of layers that a model file can name, file by file.
+pub const LAYERS: &[&[LayerKind]] = &[map::LAYERS, conv::LAYERS, dense::LAYERS, max_pool::LAYERS, reshape::LAYERS];
+
+/// The kind of layer of this name.
+pub fn layer_kind(name: &str) -> Option<&'static LayerKind> {
+    LAYERS.iter().flat_map(|kinds| kinds.iter()).find(|kind| kind.name == name)
+}
+
+/// A layer as the text form knows it.
+#[derive(Debug)]
+pub struct LayerKind {
+    /// The name in a model file: `Conv2d`.
+    pub name: &'static str,
+    /// One line for people.
+    pub about: &'static str,
+    /// The operation from the layer's attributes (the fields that are not `name`, `from` or a parameter's).
+    pub read: fn(&Value) -> Result<Op, FieldError>,
+}
+
+/// The types of all outputs.
+pub type Types = SmallVec<[TensorType; 1]>;
+
+/// All that the compiler knows about one operation.
+///
+/// Operands are the data inputs (as many as `arity` says) followed by one input for each of `parameters`. Before
+/// `infer` is called, their number is right and the parameters have the types that `parameters` states.
+pub trait OpSpec {
+    /// The name in a model file.
+    fn name(&self) -> &'static str;
+
+    /// The attributes in RON, as [`crate::text::fields`] writes them: `(out:6,kernel_size:[5,5])`.
+    fn fields(&self) -> String;
+
+    /// How many data inputs it takes.
+    fn arity(&self) -> Arity;
+
+    /// The parameters that a layer of this kind owns, for data inputs of these types.
+    ///
+    /// # Errors
+    /// Where the inputs do not fit the operation.
+    fn parameters(&self, inputs: &[&TensorType]) -> Result<Vec<ParameterSpec>, Mismatch> {
+        let _ = inputs;
+        Ok(Vec::new())
+    }
+
+    /// The types of the outputs; shapes may hold symbols.
+    ///
+    /// # Errors
+    /// Where the inputs do not fit the operation.
+    fn infer(&self, inputs: &[&TensorType]) -> Result<Types, Mismatch>;
+
+    /// The loop nests that compute the outputs, in order; none for a source.
+    fn lower(&self, site: &Site) -> Vec<Kernel>;
+
+    /// The outputs by textbook loops in f64: the oracle, and the constant folder. Shares no arithmetic with `lower`.
+    fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array>;
+}
+
+/// How many data inputs an operation takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arity {
+    /// At least so many.
+    pub min: usize,
+    /// At most so many.
+    pub max: usize,
+}
+
+impl Arity {
+    /// Exactly `n`.
+    pub const fn exactly(n: usize) -> Arity {
+        Arity { min: n, max: n }
+    }
+
+    /// `min` or more.
+    pub const fn at_least(min: usize) -> Arity {
+        Arity { min, max: usize::MAX }
+    }
+}
+
+/// A parameter that a layer owns.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ParameterSpec {
+    /// `weight`, `bias`, `running_mean`: the field of the layer, and the last part of the tensor's name.
+    pub field: &'static str,
+    /// Its type.
+    pub ty: TensorType,
+    /// What it starts as, where the model says nothing else: PyTorch's default for the layer.
+    pub init: Initializer,
+    /// False for statistics that are kept, not learned.
+    pub trainable: bool,
+}
+
+impl ParameterSpec {
+    /// A learned f32 parameter.
+    pub fn trainable(field: &'static str, shape: impl IntoIterator<Item = crate::Dim>, init: Initializer) -> Self {
+        ParameterSpec { field, ty: TensorType::f32(shape), init, trainable: true }
+    }
+
+    /// An f32 statistic that is kept, not learned.
+    pub fn statistic(field: &'static str, shape: impl IntoIterator<Item = crate::Dim>, init: Initializer) -> Self {
+        ParameterSpec { field, ty: TensorType::f32(shape), init, trainable: false }
+    }
+}
+
+/// Why operands do not fit an operation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mismatch {
+    /// What would have been right.
+    pub expected: String,
+    /// What is there.
+    pub found: String,
+    /// How to mend it.
+    pub help: String,
+    /// The attribute at fault, where one is.
+    pub field: Option<&'static str>,
+}
+
+impl Mismatch {
+    /// A mismatch of the operands.
+    pub fn new(expected: impl Into<String>, found: impl Into<String>, help: impl Into<String>) -> Mismatch {
+        Mismatch { expected: expected.into(), found: found.into(), help: help.into(), field: None }
+    }
+
+    /// Blames an attribute.
+    pub fn in_field(mut self, field: &'static str) -> Mismatch {
+        self.field = Some(field);
+        self
+    }
+}
+
+/// Where an operation is lowered: its operands and results as buffers, with concrete dimensions.
+#[derive(Clone, Debug)]
+pub struct Site {
+    /// The operands.
+    pub inputs: Vec<Operand>,
+    /// The results.
+    pub outputs: Vec<Operand>,
+}
+
+/// A float attribute, compared and hashed by its bits; never NaN.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(transparent)]
+pub struct Real(pub f64);
+
+impl PartialEq for Real {
+    fn eq(&self, other: &Real) -> bool {
+        self.0.to_bits() == other.0.to_bits()
+    }
+}
+impl Eq for Real {}
+
+impl std::hash::Hash for Real {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.0.to_bits().hash(state);
+    }
+}
+
+impl<'de> Deserialize<'de> for Real {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Real, D::Error> {
+        let value = f64::deserialize(deserializer)?;
+        match value.is_nan() {
+            true => Err(serde::de::Error::custom("expected a number, found NaN")),
+            false => Ok(Real(value)),
+        }
+    }
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let spec = self.spec();
+        let fields = spec.fields();
+        write!(f, "{}{}", spec.name(), if fields == "()" { "" } else { &fields })
+    }
+}
