@@ -1,1 +1,232 @@
+//! The plan: kernels in order, each with a schedule, every buffer with a layout and a place. It is all that the passes
+//! tell the runtime.
 
+use crate::kernel::{Axis, BufferId, Kernel, Literal};
+use crate::tensor::{DType, Tensor};
+use smallvec::SmallVec;
+use std::sync::Arc;
+
+/// A network ready to be turned into machine code.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// All buffers, by [`BufferId`].
+    pub buffers: Vec<PlannedBuffer>,
+    /// Run once, when parameters are given: packing and whatever else depends on nothing but parameters.
+    pub setup: Vec<Step>,
+    /// Run for every call, in order.
+    pub steps: Vec<Step>,
+    /// What the user gives for each call.
+    pub inputs: Vec<Port>,
+    /// What the user gives once. A parameter whose buffer has a place among the constants is copied there.
+    pub parameters: Vec<Port>,
+    /// What the user gets.
+    pub outputs: Vec<Port>,
+    /// Bytes of packed parameters and constants, shared by all sessions.
+    pub constant_bytes: u64,
+    /// Bytes of the activation arena, one a session.
+    pub arena_bytes: u64,
+    /// The largest sum of bytes that are live at once: no arena can be smaller in this order of steps.
+    pub lower_bound_bytes: u64,
+    /// Bytes that the arena would take with a place of its own for every buffer.
+    pub unplanned_bytes: u64,
+}
+
+/// A named buffer that the user gives or gets, in row-major order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Port {
+    /// The name.
+    pub name: String,
+    /// The buffer.
+    pub buffer: BufferId,
+}
+
+/// One kernel at its place in the order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// The graph nodes it computes.
+    pub nodes: Vec<String>,
+    /// Their operations, for people: `Conv2d Relu`.
+    pub about: String,
+    /// The loop nest.
+    pub kernel: Kernel,
+    /// How it is run.
+    pub schedule: Schedule,
+}
+
+/// A buffer with layout and place.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlannedBuffer {
+    /// The name of the value, for people.
+    pub name: String,
+    /// The type of the elements.
+    pub dtype: DType,
+    /// The logical axes.
+    pub dims: Vec<usize>,
+    /// How they lie in memory.
+    pub layout: Layout,
+    /// Where.
+    pub place: Place,
+}
+
+impl PlannedBuffer {
+    /// The bytes it takes, halo and block padding included.
+    pub fn bytes(&self) -> u64 {
+        (self.layout.elements(&self.dims) * self.dtype.bytes()) as u64
+    }
+}
+
+/// Where a buffer is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Place {
+    /// The user's memory, given for each call.
+    Input(usize),
+    /// The user's memory, written by each call.
+    Output(usize),
+    /// The user's memory, read by `setup` only.
+    Parameter(usize),
+    /// At an offset among the constants; `setup` or a copy of a parameter fills it.
+    Constant(u64),
+    /// At an offset among the constants, filled with these values when the executable is made.
+    Literal(u64, Arc<Tensor>),
+    /// At an offset of the arena.
+    Arena(u64),
+    /// Nowhere: fused away.
+    Unused,
+}
+
+/// How the logical axes of a buffer lie in memory.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Layout {
+    /// The logical axes, outermost first.
+    pub order: SmallVec<[u8; 6]>,
+    /// Elements kept before and behind each logical axis, all of `halo_value`; empty for none.
+    pub halo: SmallVec<[(u32, u32); 6]>,
+    /// What loads beyond the edges find in the halo.
+    pub halo_value: Option<Literal>,
+    /// One axis cut into blocks whose lanes lie innermost; its length is padded up to whole blocks.
+    pub block: Option<Block>,
+}
+
+/// An axis cut into blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Block {
+    /// The logical axis.
+    pub axis: u8,
+    /// Elements a block.
+    pub lanes: u32,
+}
+
+impl Layout {
+    /// The order that users see.
+    pub fn row_major(rank: usize) -> Layout {
+        Layout { order: (0..rank as u8).collect(), halo: SmallVec::new(), halo_value: None, block: None }
+    }
+
+    /// Whether it is the plain order that users see.
+    pub fn is_row_major(&self) -> bool {
+        self.halo.is_empty()
+            && self.block.is_none()
+            && self.order.iter().enumerate().all(|(i, &axis)| i == axis as usize)
+    }
+
+    /// Elements before and behind a logical axis.
+    pub fn halo_of(&self, axis: usize) -> (usize, usize) {
+        self.halo.get(axis).map_or((0, 0), |&(before, behind)| (before as usize, behind as usize))
+    }
+
+    /// The length that an axis takes in memory: halo included, in whole blocks.
+    fn stored(&self, axis: usize, dims: &[usize]) -> usize {
+        let (before, behind) = self.halo_of(axis);
+        let length = dims[axis] + before + behind;
+        match self.block {
+            Some(block) if block.axis as usize == axis => length.div_ceil(block.lanes as usize),
+            _ => length,
+        }
+    }
+
+    /// The elements it takes.
+    pub fn elements(&self, dims: &[usize]) -> usize {
+        let lanes = self.block.map_or(1, |block| block.lanes as usize);
+        (0..dims.len()).map(|axis| self.stored(axis, dims)).product::<usize>() * lanes
+    }
+
+    /// The distance, in elements, between neighbours along each logical axis (for a blocked axis: between blocks).
+    pub fn strides(&self, dims: &[usize]) -> SmallVec<[usize; 6]> {
+        let mut strides = SmallVec::from_elem(0, dims.len());
+        let mut step = self.block.map_or(1, |block| block.lanes as usize);
+        for &axis in self.order.iter().rev() {
+            strides[axis as usize] = step;
+            step *= self.stored(axis as usize, dims);
+        }
+        strides
+    }
+
+    /// The element at which the logical origin lies.
+    pub fn origin(&self, dims: &[usize]) -> usize {
+        let strides = self.strides(dims);
+        (0..dims.len()).map(|axis| self.halo_of(axis).0 * strides[axis]).sum()
+    }
+
+    /// The element at which a logical index lies; coordinates within the halo are allowed (a blocked axis has none).
+    pub fn element(&self, dims: &[usize], index: &[i64]) -> usize {
+        let strides = self.strides(dims);
+        let mut element = self.origin(dims) as i64;
+        for (axis, (&i, &stride)) in index.iter().zip(&strides).enumerate() {
+            element += match self.block {
+                Some(block) if block.axis as usize == axis => {
+                    i / i64::from(block.lanes) * stride as i64 + i % i64::from(block.lanes)
+                }
+                _ => i * stride as i64,
+            };
+        }
+        element as usize
+    }
+}
+
+/// How a kernel is run. The default runs every loop in order, one point at a time.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Schedule {
+    /// The outer axes from the outermost loop inwards; all of them, each once.
+    pub order: SmallVec<[Axis; 6]>,
+    /// For each fold, its inner axes from the outermost loop inwards (`Axis(outer.len())` and on).
+    pub fold_orders: SmallVec<[SmallVec<[Axis; 6]>; 1]>,
+    /// The axis whose neighbours share a vector register; none where points are computed one at a time.
+    pub vector: Option<Vector>,
+    /// Outer axes of which several points are computed at once in registers, with the number of points.
+    pub tile: SmallVec<[(Axis, u32); 2]>,
+}
+
+/// Which points share a vector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Vector {
+    /// Neighbours along an outer axis, `lanes` of them in each tile (any number of vectors wide).
+    Outer {
+        /// The axis.
+        axis: Axis,
+        /// Points of the tile along it.
+        lanes: u32,
+    },
+    /// Neighbours along the last inner axis, which all folds and stores over inner axes share.
+    Inner,
+}
+
+impl Schedule {
+    /// Every loop in order, one point at a time.
+    pub fn plain(kernel: &Kernel) -> Schedule {
+        let outer = kernel.outer.len() as u32;
+        let inner = |n: usize| (outer..outer + n as u32).map(Axis).collect();
+        Schedule {
+            order: (0..outer).map(Axis).collect(),
+            fold_orders: kernel.folds.iter().map(|fold| inner(fold.inner.len())).collect(),
+            vector: None,
+            tile: SmallVec::new(),
+        }
+    }
+}
+
+impl Plan {
+    /// The buffer.
+    pub fn buffer(&self, id: BufferId) -> &PlannedBuffer {
+        &self.buffers[id.0 as usize]
+    }
+}
