@@ -1,0 +1,42 @@
+//! Graph to kernels, one node at a time. What belongs together is joined by `fuse`.
+
+use fusewright_ir::graph::{Graph, NodeMap};
+use fusewright_ir::kernel::build::Operand;
+use fusewright_ir::kernel::{BufferInfo, NamedKernel, Program, Role};
+use fusewright_ir::ops::{Op, Site};
+
+/// The kernels of every node, in topological order, each value in a buffer of its own.
+///
+/// # Panics
+/// If a shape still holds a symbol.
+pub fn lower(graph: &Graph) -> Program {
+    let mut program = Program::default();
+    let mut operands: NodeMap<Vec<Operand>> = NodeMap::filled(graph, Vec::new());
+    for id in graph.topological() {
+        let node = graph.node(id);
+        for (port, ty) in node.types.iter().enumerate() {
+            let dims = ty.dims().expect("verified: all symbols are bound");
+            let role = match &node.op {
+                Op::Input(_) => Role::Input,
+                Op::Parameter(_) => Role::Parameter,
+                Op::Constant(constant) => Role::Constant(constant.tensor.clone()),
+                _ => Role::Computed,
+            };
+            let name = graph.value_name(fusewright_ir::ValueId { node: id, port: port as u32 });
+            let info = BufferInfo { name, dtype: ty.dtype, dims: dims.clone(), role };
+            let buffer = program.add_buffer(info);
+            operands[id].push(Operand { buffer, dtype: ty.dtype, dims });
+        }
+        let inputs = node.inputs.iter().map(|value| operands[value.node][value.port as usize].clone()).collect();
+        let site = Site { inputs, outputs: operands[id].clone() };
+        for kernel in node.op.spec().lower(&site) {
+            let about = node.op.spec().name().to_string();
+            program.kernels.push(NamedKernel { nodes: vec![node.name.clone()], about, kernel });
+        }
+    }
+    for output in &graph.outputs {
+        let buffer = operands[output.value.node][output.value.port as usize].buffer;
+        program.outputs.push((output.name.clone(), buffer));
+    }
+    program
+}
