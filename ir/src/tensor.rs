@@ -182,6 +182,14 @@ macro_rules! elements {
                 }
             }
 
+            /// The address of the first element.
+            pub fn as_ptr(&self) -> *const u8 {
+                match self {
+                    $(Data::$variant(elements) => elements.as_ptr().cast(),)*
+                    Data::Bool(elements) => elements.as_ptr(),
+                }
+            }
+
             /// The elements as f64: exact for all but i64 beyond 2^53.
             #[allow(clippy::unnecessary_cast)]
             pub fn to_f64(&self) -> Vec<f64> {

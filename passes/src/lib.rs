@@ -5,3 +5,4 @@
 pub mod fuse;
 pub mod lower;
 pub mod merge;
+pub mod plan;

@@ -1,0 +1,190 @@
+//! Kernel and schedule to machine code.
+//!
+//! Cranelift emits the loop nest of every kernel. Nests of equal kernels, layouts and schedules are emitted once.
+
+mod elementary;
+mod loops;
+mod nest;
+mod scalar;
+
+use cranelift_codegen::ir::{AbiParam, types};
+use cranelift_codegen::settings::{self, Configurable};
+use cranelift_codegen::{CodegenError, Context};
+use cranelift_frontend::FunctionBuilderContext;
+use cranelift_jit::{ArenaMemoryProvider, JITBuilder, JITModule};
+use cranelift_module::{FuncId, Linkage, Module, ModuleError, default_libcall_names};
+use fusewright_ir::kernel::{BufferId, Index, Kernel, Scalar};
+use fusewright_ir::plan::{Layout, Plan, Schedule, Step};
+use fusewright_ir::tensor::DType;
+use std::collections::HashMap;
+
+/// A buffer as one nest sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Slot {
+    /// The type of the elements.
+    pub dtype: DType,
+    /// The logical axes.
+    pub dims: Vec<usize>,
+    /// How they lie in memory.
+    pub layout: Layout,
+}
+
+/// All that the code of a nest depends on: its buffers are numbered from 0, so that equal nests are equal values.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Recipe {
+    /// The kernel over slots 0 and on.
+    pub kernel: Kernel,
+    /// How it is run.
+    pub schedule: Schedule,
+    /// Its buffers.
+    pub slots: Vec<Slot>,
+}
+
+/// The recipe of a step, and the buffers that take the places of its slots.
+pub fn recipe(plan: &Plan, step: &Step) -> (Recipe, Vec<BufferId>) {
+    let mut buffers = step.kernel.reads();
+    for buffer in step.kernel.writes() {
+        if !buffers.contains(&buffer) {
+            buffers.push(buffer);
+        }
+    }
+    let slots = buffers.iter().map(|&id| {
+        let buffer = plan.buffer(id);
+        Slot { dtype: buffer.dtype, dims: buffer.dims.clone(), layout: buffer.layout.clone() }
+    });
+    let slots = slots.collect();
+    let number = |id: BufferId| BufferId(buffers.iter().position(|&other| other == id).expect("listed above") as u32);
+    let kernel = renumber(&step.kernel, number);
+    (Recipe { kernel, schedule: step.schedule.clone(), slots }, buffers)
+}
+
+fn renumber(kernel: &Kernel, number: impl Fn(BufferId) -> BufferId) -> Kernel {
+    let mut result = Kernel { body: Default::default(), ..kernel.clone() };
+    let mut renamed = HashMap::new();
+    for id in kernel.live() {
+        let mut scalar = kernel.body.get(id).map(|id| renamed[&id], Clone::clone);
+        if let Scalar::Load { buffer, .. } = &mut scalar {
+            *buffer = number(*buffer);
+        }
+        renamed.insert(id, result.body.intern(scalar, kernel.body.dtype(id)));
+    }
+    for fold in &mut result.folds {
+        fold.value = renamed[&fold.value];
+    }
+    for store in &mut result.stores {
+        store.value = renamed[&store.value];
+        store.buffer = number(store.buffer);
+        store.at = store.at.iter().map(|index: &Index| index.map(Clone::clone, |id| renamed[&id])).collect();
+    }
+    result
+}
+
+/// Emits nests into one JIT module.
+pub struct Generator {
+    module: JITModule,
+    context: Context,
+    frontend: FunctionBuilderContext,
+    known: HashMap<Recipe, FuncId>,
+    bytes: usize,
+    /// The Cranelift IR and assembly of each function, where asked for.
+    pub listings: Vec<Listing>,
+    keep_listings: bool,
+}
+
+/// What was emitted for one nest.
+#[derive(Clone, Debug)]
+pub struct Listing {
+    /// Cranelift IR.
+    pub clif: String,
+    /// Machine code as Cranelift prints it.
+    pub assembly: String,
+}
+
+impl Generator {
+    /// A generator for this machine.
+    ///
+    /// # Errors
+    /// Where Cranelift does not support the machine, or no memory can be reserved for code.
+    pub fn new(verify: bool, keep_listings: bool) -> Result<Generator, String> {
+        let mut flags = settings::builder();
+        for (name, value) in [
+            ("opt_level", "speed"),
+            ("is_pic", "false"),
+            ("use_colocated_libcalls", "false"),
+            ("enable_verifier", if verify { "true" } else { "false" }),
+        ] {
+            flags.set(name, value).map_err(|error| error.to_string())?;
+        }
+        let isa = cranelift_native::builder().map_err(str::to_string)?;
+        let isa = isa.finish(settings::Flags::new(flags)).map_err(|error| error.to_string())?;
+        let mut builder = JITBuilder::with_isa(isa, default_libcall_names());
+        // One reservation keeps all functions within reach of each other's calls.
+        let memory = ArenaMemoryProvider::new_with_size(CODE_RESERVATION).map_err(|error| error.to_string())?;
+        builder.memory_provider(Box::new(memory));
+        let module = JITModule::new(builder);
+        let context = module.make_context();
+        let (known, listings) = (HashMap::new(), Vec::new());
+        Ok(Generator {
+            module,
+            context,
+            frontend: FunctionBuilderContext::new(),
+            known,
+            bytes: 0,
+            listings,
+            keep_listings,
+        })
+    }
+
+    /// The function for a recipe, emitted unless an equal one was before.
+    ///
+    /// # Errors
+    /// What Cranelift reports: a compiler bug, or code memory has run out.
+    pub fn nest(&mut self, recipe: Recipe) -> Result<FuncId, String> {
+        if let Some(&id) = self.known.get(&recipe) {
+            return Ok(id);
+        }
+        self.module.clear_context(&mut self.context);
+        let pointer = AbiParam::new(types::I64);
+        self.context.func.signature.params = vec![pointer; 4];
+        self.context.func.signature.returns = vec![AbiParam::new(types::I32)];
+        nest::emit(&recipe, &mut self.module, &mut self.context.func, &mut self.frontend)?;
+        let clif = if self.keep_listings { self.context.func.to_string() } else { String::new() };
+        self.context.set_disasm(self.keep_listings);
+        let signature = self.context.func.signature.clone();
+        let name = format!("nest{}", self.known.len());
+        let id = self.module.declare_function(&name, Linkage::Local, &signature).map_err(|e| describe(&e))?;
+        self.module.define_function(id, &mut self.context).map_err(|e| describe(&e))?;
+        if let Some(code) = self.context.compiled_code() {
+            self.bytes += code.code_buffer().len();
+            if self.keep_listings {
+                self.listings.push(Listing { clif, assembly: code.vcode.clone().unwrap_or_default() });
+            }
+        }
+        self.known.insert(recipe, id);
+        Ok(id)
+    }
+
+    /// Bytes of machine code so far.
+    pub fn code_bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The module with all functions ready to be called.
+    ///
+    /// # Errors
+    /// Where the code cannot be made executable.
+    pub fn finish(mut self) -> Result<JITModule, String> {
+        self.module.finalize_definitions().map_err(|e| describe(&e))?;
+        Ok(self.module)
+    }
+}
+
+/// Address space reserved for the code and tables of one executable; pages are taken as they are used.
+const CODE_RESERVATION: usize = 256 << 20;
+
+fn describe(error: &ModuleError) -> String {
+    match error {
+        ModuleError::Compilation(CodegenError::Verifier(errors)) => format!("verifier: {errors}"),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,238 @@
+//! The loop nest of a kernel, one point at a time: outer loops, folds, stores.
+
+use super::Recipe;
+use cranelift_codegen::ir::{Function, InstBuilder, MemFlagsData, Value, types};
+use cranelift_frontend::FunctionBuilder;
+use cranelift_frontend::FunctionBuilderContext;
+use cranelift_jit::JITModule;
+use cranelift_module::Module;
+use fusewright_ir::kernel::{Axis, Combine, FoldKind, ScalarId, Space};
+use fusewright_ir::tensor::DType;
+use smallvec::SmallVec;
+use std::collections::HashMap;
+
+/// The state of emitting one nest.
+pub struct Emitter<'a, 'f> {
+    pub(super) recipe: &'a Recipe,
+    pub(super) module: &'a mut JITModule,
+    pub(super) b: FunctionBuilder<'f>,
+    /// The address of the first element of each slot, halo included.
+    pub(super) bases: Vec<Value>,
+    /// The positions of the loops that are open, by axis.
+    pub(super) axes: Vec<Option<Value>>,
+    /// The results of the folds done so far.
+    pub(super) folded: Vec<SmallVec<[Value; 2]>>,
+    /// Scalars computed at the point at hand.
+    pub(super) known: HashMap<ScalarId, Value>,
+    /// The extents of the axes of the fold or store at hand.
+    pub(super) extents: Space,
+    /// Loads with a computed index met so far: their numbers are the nest's results.
+    pub(super) checked_loads: u32,
+}
+
+/// Emits the function of a recipe into `func`, whose signature is set.
+///
+/// # Errors
+/// Where the module refuses a table of constants.
+pub fn emit(
+    recipe: &Recipe,
+    module: &mut JITModule,
+    func: &mut Function,
+    frontend: &mut FunctionBuilderContext,
+) -> Result<(), String> {
+    let target = module.target_config();
+    let mut b = FunctionBuilder::new(func, frontend);
+    let entry = b.create_block();
+    b.append_block_params_for_function_params(entry);
+    b.switch_to_block(entry);
+    b.seal_block(entry);
+    let parameters = b.block_params(entry).to_vec();
+    let load = |b: &mut FunctionBuilder, i: usize| {
+        b.ins().load(types::I64, MemFlagsData::trusted().with_readonly().with_can_move(), parameters[0], 8 * i as i32)
+    };
+    let bases = (0..recipe.slots.len()).map(|i| load(&mut b, i)).collect();
+    let n_inner = recipe.kernel.folds.iter().map(|fold| fold.inner.len());
+    let n_inner = n_inner.chain(recipe.kernel.stores.iter().map(|store| store.inner.len())).max().unwrap_or(0);
+    let mut emitter = Emitter {
+        recipe,
+        module,
+        b,
+        bases,
+        axes: vec![None; recipe.kernel.outer.len() + n_inner],
+        folded: Vec::new(),
+        known: HashMap::new(),
+        extents: Space::new(),
+        checked_loads: 0,
+    };
+    let order = recipe.schedule.order.clone();
+    match order.split_first() {
+        // A kernel without outer axes has one point: position 0 of a parallel axis of length 1.
+        None => {
+            emitter.fold_range((parameters[2], parameters[3], 1), &[], |e, _, _| {
+                e.point();
+                Vec::new()
+            });
+        }
+        Some((&first, rest)) => {
+            emitter.fold_range((parameters[2], parameters[3], 1), &[], |e, position, _| {
+                e.axes[first.0 as usize] = Some(position);
+                e.outer(rest);
+                Vec::new()
+            });
+        }
+    }
+    let fine = emitter.b.ins().iconst(types::I32, 0);
+    emitter.b.ins().return_(&[fine]);
+    emitter.b.seal_all_blocks();
+    emitter.b.finalize(target);
+    Ok(())
+}
+
+impl Emitter<'_, '_> {
+    fn outer(&mut self, order: &[Axis]) {
+        let Some((&axis, rest)) = order.split_first() else { return self.point() };
+        let extent = self.recipe.kernel.outer[axis.0 as usize];
+        self.fold_extent(extent, &[], |e, position, _| {
+            e.axes[axis.0 as usize] = Some(position);
+            e.outer(rest);
+            Vec::new()
+        });
+    }
+
+    /// Folds and stores at one point of the outer space.
+    fn point(&mut self) {
+        let recipe = self.recipe;
+        let n_outer = recipe.kernel.outer.len() as u32;
+        for (i, fold) in recipe.kernel.folds.iter().enumerate() {
+            self.extents = recipe.kernel.space(&fold.inner);
+            let order = recipe.schedule.fold_orders[i].clone();
+            let results = self.fold(&order, fold.kind, fold.value, &fold.inner);
+            self.folded.push(results);
+            self.known.clear();
+        }
+        for store in &recipe.kernel.stores {
+            self.extents = recipe.kernel.space(&store.inner);
+            let order: Vec<Axis> = (n_outer..n_outer + store.inner.len() as u32).map(Axis).collect();
+            self.inner(&order, &[], &mut |e, _| {
+                e.known.clear();
+                let value = e.scalar(store.value);
+                let (address, offset) = e.address(store.buffer, &store.at);
+                let value = match (store.combine, e.recipe.slots[store.buffer.0 as usize].dtype) {
+                    (Combine::Set, _) => value,
+                    (Combine::Add, dtype) => {
+                        let ty = super::scalar::clif_type(dtype);
+                        let old = e.b.ins().load(ty, MemFlagsData::trusted(), address, offset);
+                        if dtype.is_float() { e.b.ins().fadd(old, value) } else { e.b.ins().iadd(old, value) }
+                    }
+                };
+                e.b.ins().store(MemFlagsData::trusted(), value, address, offset);
+                Vec::new()
+            });
+        }
+        self.known.clear();
+        self.folded.clear();
+    }
+
+    /// Loops over `order`, carrying values.
+    fn inner(
+        &mut self,
+        order: &[Axis],
+        carried: &[Value],
+        body: &mut dyn FnMut(&mut Self, &[Value]) -> Vec<Value>,
+    ) -> Vec<Value> {
+        let Some((&axis, rest)) = order.split_first() else { return body(self, carried) };
+        let extent = self.extents[axis.0 as usize];
+        self.fold_extent(extent, carried, |e, position, carried| {
+            e.axes[axis.0 as usize] = Some(position);
+            e.inner(rest, carried, body)
+        })
+    }
+
+    fn fold(&mut self, order: &[Axis], kind: FoldKind, value: ScalarId, inner: &Space) -> SmallVec<[Value; 2]> {
+        let dtype = self.recipe.kernel.body.dtype(value);
+        match kind {
+            FoldKind::Sum | FoldKind::Product | FoldKind::Max | FoldKind::Min => {
+                let start = self.start_of(kind, dtype);
+                let result = self.inner(order, &[start], &mut |e, carried| {
+                    e.known.clear();
+                    let value = e.scalar(value);
+                    vec![e.combine(kind, dtype, carried[0], value)]
+                });
+                result.into_iter().collect()
+            }
+            FoldKind::ArgMax | FoldKind::ArgMin => {
+                let start = self.start_of(if kind == FoldKind::ArgMax { FoldKind::Max } else { FoldKind::Min }, dtype);
+                let zero = self.b.ins().iconst(types::I64, 0);
+                let result = self.inner(order, &[start, zero], &mut |e, carried| {
+                    e.known.clear();
+                    let value = e.scalar(value);
+                    let better = e.is_better(kind == FoldKind::ArgMax, dtype, value, carried[0]);
+                    let place = e.flat_position(inner);
+                    let best = e.b.ins().select(better, value, carried[0]);
+                    vec![best, e.b.ins().select(better, place, carried[1])]
+                });
+                result.into_iter().collect()
+            }
+            // Two passes: the mean, then the squares of the distances from it.
+            FoldKind::Moments => {
+                let zero = self.b.ins().f32const(0.0);
+                let sum = self.inner(order, &[zero], &mut |e, carried| {
+                    e.known.clear();
+                    let value = e.scalar(value);
+                    vec![e.b.ins().fadd(carried[0], value)]
+                });
+                let count = inner.iter().product::<usize>().max(1);
+                let count = self.b.ins().f32const(count as f32);
+                let mean = self.b.ins().fdiv(sum[0], count);
+                let squares = self.inner(order, &[zero], &mut |e, carried| {
+                    e.known.clear();
+                    let value = e.scalar(value);
+                    let distance = e.b.ins().fsub(value, mean);
+                    let square = e.b.ins().fmul(distance, distance);
+                    vec![e.b.ins().fadd(carried[0], square)]
+                });
+                [mean, squares[0]].into_iter().collect()
+            }
+        }
+    }
+
+    /// The place of the point at hand in the flattened inner space.
+    fn flat_position(&mut self, inner: &Space) -> Value {
+        let n_outer = self.recipe.kernel.outer.len();
+        let mut place = self.b.ins().iconst(types::I64, 0);
+        for (i, &extent) in inner.iter().enumerate() {
+            let position = self.axes[n_outer + i].expect("the loop is open");
+            let scaled = self.b.ins().imul_imm_s(place, extent as i64);
+            place = self.b.ins().iadd(scaled, position);
+        }
+        place
+    }
+
+    fn start_of(&mut self, kind: FoldKind, dtype: DType) -> Value {
+        let (low, high) = match dtype {
+            DType::F32 | DType::F64 => (f64::NEG_INFINITY, f64::INFINITY),
+            DType::I64 => return self.integer_start(kind, i64::MIN, i64::MAX),
+            DType::I32 => (f64::from(i32::MIN), f64::from(i32::MAX)),
+            DType::U32 => (0.0, f64::from(u32::MAX)),
+            DType::U8 => (0.0, 255.0),
+            DType::Bool => (0.0, 1.0),
+        };
+        let start = match kind {
+            FoldKind::Max | FoldKind::ArgMax => low,
+            FoldKind::Min | FoldKind::ArgMin => high,
+            FoldKind::Product => 1.0,
+            FoldKind::Sum | FoldKind::Moments => 0.0,
+        };
+        self.literal(fusewright_ir::kernel::Literal::of(dtype, start))
+    }
+
+    fn integer_start(&mut self, kind: FoldKind, low: i64, high: i64) -> Value {
+        let start = match kind {
+            FoldKind::Max | FoldKind::ArgMax => low,
+            FoldKind::Min | FoldKind::ArgMin => high,
+            FoldKind::Product => 1,
+            FoldKind::Sum | FoldKind::Moments => 0,
+        };
+        self.b.ins().iconst(types::I64, start)
+    }
+}

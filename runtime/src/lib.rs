@@ -1,0 +1,14 @@
+//! Plans to machine code, and running it.
+//!
+//! Unsafe code is confined to `memory` (aligned allocations), `code` (calling emitted functions) and nothing else.
+
+mod code;
+pub mod codegen;
+mod executable;
+mod memory;
+mod session;
+mod view;
+
+pub use executable::{CompileError, Executable, Settings};
+pub use session::{RunError, Session};
+pub use view::{View, ViewMut};
