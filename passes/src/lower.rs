@@ -2,7 +2,7 @@
 
 use fusewright_ir::graph::{Graph, NodeMap};
 use fusewright_ir::kernel::build::Operand;
-use fusewright_ir::kernel::{BufferInfo, NamedKernel, Program, Role};
+use fusewright_ir::kernel::{BufferId, BufferInfo, NamedKernel, Program, Role};
 use fusewright_ir::ops::{Op, Site};
 
 /// The kernels of every node, in topological order, each value in a buffer of its own.
@@ -28,8 +28,13 @@ pub fn lower(graph: &Graph) -> Program {
             operands[id].push(Operand { buffer, dtype: ty.dtype, dims });
         }
         let inputs = node.inputs.iter().map(|value| operands[value.node][value.port as usize].clone()).collect();
-        let site = Site { inputs, outputs: operands[id].clone() };
-        for kernel in node.op.spec().lower(&site) {
+        let mut site = Site::new(inputs, operands[id].clone(), BufferId(program.buffers.len() as u32));
+        let kernels = node.op.spec().lower(&mut site);
+        for (i, Operand { dtype, dims, .. }) in site.temporaries.into_iter().enumerate() {
+            let name = format!("{}.part{i}", node.name);
+            program.add_buffer(BufferInfo { name, dtype, dims, role: Role::Computed });
+        }
+        for kernel in kernels {
             let about = node.op.spec().name().to_string();
             program.kernels.push(NamedKernel { nodes: vec![node.name.clone()], about, kernel });
         }

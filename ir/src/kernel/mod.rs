@@ -3,11 +3,16 @@
 //! For every point of `outer` the folds run in order, each over `outer` x its own inner axes, then the stores, which
 //! may run over inner axes again. Buffers are indexed by their logical axes; layout is the plan's affair.
 
+mod accumulate;
+pub mod bounded;
 pub mod build;
+pub mod evaluate;
 pub mod index;
 pub mod scalar;
 
+pub use bounded::Bounded;
 pub use build::KernelBuilder;
+pub use evaluate::{Evaluation, Fault, evaluate};
 pub use index::{Affine, Axis, Index};
 pub use scalar::{BinaryOp, CompareOp, Literal, Scalar, ScalarDag, ScalarId, UnaryOp};
 

@@ -35,7 +35,7 @@ impl OpSpec for Constant {
         Ok([self.tensor.tensor_type()].into_iter().collect())
     }
 
-    fn lower(&self, _: &Site) -> Vec<Kernel> {
+    fn lower(&self, _: &mut Site) -> Vec<Kernel> {
         Vec::new()
     }
 

@@ -137,7 +137,7 @@ impl OpSpec for Conv {
         Ok([TensorType::f32(shape)].into_iter().collect())
     }
 
-    fn lower(&self, site: &Site) -> Vec<Kernel> {
+    fn lower(&self, site: &mut Site) -> Vec<Kernel> {
         let (image, weight, out) = (&site.inputs[0], &site.inputs[1], &site.outputs[0]);
         let batch = out.dims.len() - self.spatial - 1;
         let lengths: Vec<Dim> = image.dims[batch + 1..].iter().map(|&n| Dim::from(n)).collect();

@@ -57,7 +57,7 @@ impl OpSpec for Dense {
         Ok([TensorType::f32(shape)].into_iter().collect())
     }
 
-    fn lower(&self, site: &Site) -> Vec<Kernel> {
+    fn lower(&self, site: &mut Site) -> Vec<Kernel> {
         let (input, weight, out) = (&site.inputs[0], &site.inputs[1], &site.outputs[0]);
         let mut k = KernelBuilder::new(&out.dims);
         let axes = k.outer_axes();

@@ -7,7 +7,6 @@ use super::*;
 use crate::Dim;
 use crate::kernel::build::Operand;
 use crate::kernel::{BinaryOp, CompareOp, Index, KernelBuilder, ScalarId, UnaryOp};
-use crate::tensor::DType;
 
 /// An elementwise function of one, two or three tensors.
 #[derive(Clone, Debug, PartialEq)]
@@ -318,7 +317,7 @@ impl OpSpec for Map {
         Ok([TensorType::new(dtype, shape)].into_iter().collect())
     }
 
-    fn lower(&self, site: &Site) -> Vec<Kernel> {
+    fn lower(&self, site: &mut Site) -> Vec<Kernel> {
         let out = &site.outputs[0];
         let mut k = KernelBuilder::new(&out.dims);
         let axes = k.outer_axes();

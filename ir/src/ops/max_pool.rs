@@ -79,7 +79,7 @@ impl OpSpec for MaxPool {
         Ok([TensorType::new(inputs[0].dtype, shape)].into_iter().collect())
     }
 
-    fn lower(&self, site: &Site) -> Vec<Kernel> {
+    fn lower(&self, site: &mut Site) -> Vec<Kernel> {
         let (image, out) = (&site.inputs[0], &site.outputs[0]);
         let plain = out.dims.len() - self.spatial;
         let lengths: Vec<Dim> = image.dims[plain..].iter().map(|&n| Dim::from(n)).collect();

@@ -21,9 +21,9 @@ pub use max_pool::MaxPool;
 pub use parameter::{Initializer, Parameter};
 pub use reshape::Flatten;
 
-use crate::kernel::Kernel;
 use crate::kernel::build::Operand;
-use crate::tensor::{Array, TensorType};
+use crate::kernel::{BufferId, Kernel};
+use crate::tensor::{Array, DType, TensorType};
 use crate::text::{FieldError, Value};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
@@ -160,8 +160,9 @@ pub trait OpSpec {
     /// Where the inputs do not fit the operation.
     fn infer(&self, inputs: &[&TensorType]) -> Result<Types, Mismatch>;
 
-    /// The loop nests that compute the outputs, in order; none for a source.
-    fn lower(&self, site: &Site) -> Vec<Kernel>;
+    /// The loop nests that compute the outputs, in order; none for a source. Buffers between them come from
+    /// [`Site::temporary`].
+    fn lower(&self, site: &mut Site) -> Vec<Kernel>;
 
     /// The outputs by textbook loops in f64: the oracle, and the constant folder. Shares no arithmetic with `lower`.
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array>;
@@ -246,6 +247,24 @@ pub struct Site {
     pub inputs: Vec<Operand>,
     /// The results.
     pub outputs: Vec<Operand>,
+    /// Buffers that some kernels of the operation write and later ones read, in the order of their ids.
+    pub temporaries: Vec<Operand>,
+    next: BufferId,
+}
+
+impl Site {
+    /// A site whose temporaries, should it need any, are numbered from `next` on.
+    pub fn new(inputs: Vec<Operand>, outputs: Vec<Operand>, next: BufferId) -> Site {
+        Site { inputs, outputs, temporaries: Vec::new(), next }
+    }
+
+    /// A buffer between two kernels of the operation, for what no single nest can hold: a fold of folds.
+    pub fn temporary(&mut self, dtype: DType, dims: &[usize]) -> Operand {
+        let buffer = BufferId(self.next.0 + self.temporaries.len() as u32);
+        let operand = Operand { buffer, dtype, dims: dims.to_vec() };
+        self.temporaries.push(operand.clone());
+        operand
+    }
 }
 
 /// A float attribute, compared and hashed by its bits; never NaN.

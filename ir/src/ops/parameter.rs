@@ -110,7 +110,7 @@ impl OpSpec for Parameter {
         Ok([self.ty.clone()].into_iter().collect())
     }
 
-    fn lower(&self, _: &Site) -> Vec<Kernel> {
+    fn lower(&self, _: &mut Site) -> Vec<Kernel> {
         Vec::new()
     }
 

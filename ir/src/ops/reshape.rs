@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::kernel::{Affine, Axis, Index, KernelBuilder};
-use crate::tensor::DType;
 
 /// Joins the axes `start_dim..=end_dim` into one; negative numbers count from the end.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -86,7 +85,7 @@ impl OpSpec for Flatten {
         Ok([TensorType { dtype: inputs[0].dtype, shape }].into_iter().collect())
     }
 
-    fn lower(&self, site: &Site) -> Vec<Kernel> {
+    fn lower(&self, site: &mut Site) -> Vec<Kernel> {
         vec![relabel(site)]
     }
 
