@@ -1,6 +1,7 @@
 //! The thin slice: LeNet-5 built in Rust, compiled, run, and compared with the reference.
 
-use fusewright::ir::kernel::Scalar;
+use fusewright::ir::kernel::{Axis, Scalar};
+use fusewright::ir::plan::Vector;
 use fusewright::ir::ops::window::{Padding, PerAxis};
 use fusewright::ir::ops::{Conv, Dense, Flatten, Map, MaxPool, Op};
 use fusewright::ir::{Array, GraphBuilder, Tensor, TensorType};
@@ -86,7 +87,13 @@ fn lenet5_runs() {
     for program in [unfused, fused] {
         println!("{:#?}", program.kernels.iter().map(|k| &k.about).collect::<Vec<_>>());
         assert!(program.kernels.iter().all(|k| k.kernel.body.iter().any(|(_, s)| matches!(s, Scalar::Load { .. }))));
-        let plan = fusewright::passes::plan::plan(program);
+        let mut plan = fusewright::passes::plan::plan(program);
+        // Vectors along the last outer axis, whatever its strides, in tiles that leave remainders.
+        for step in &mut plan.steps {
+            let n = step.kernel.outer.len() as u32;
+            step.schedule.vector = Some(Vector::Outer { axis: Axis(n - 1), lanes: 8 });
+            step.schedule.tile = [(Axis(n - 2), 3)].into_iter().collect();
+        }
         let settings = Settings { verify: true, listings: false };
         let executable = Executable::new(plan, settings, |name| parameters.get(name)).unwrap();
         let mut session = Session::new(Arc::new(executable));

@@ -224,6 +224,16 @@ impl Schedule {
     }
 }
 
+impl Schedule {
+    /// The points that a whole tile has along an outer axis.
+    pub fn tile_size(&self, axis: Axis) -> usize {
+        match self.vector {
+            Some(Vector::Outer { axis: own, lanes }) if own == axis => lanes as usize,
+            _ => self.tile.iter().find(|(own, _)| *own == axis).map_or(1, |(_, points)| *points as usize),
+        }
+    }
+}
+
 impl Plan {
     /// The buffer.
     pub fn buffer(&self, id: BufferId) -> &PlannedBuffer {

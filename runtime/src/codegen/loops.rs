@@ -78,6 +78,18 @@ impl Emitter<'_, '_> {
         result
     }
 
+    /// `if condition { body() }`
+    pub fn when(&mut self, condition: Value, body: impl FnOnce(&mut Self)) {
+        let (then, on) = (self.b.create_block(), self.b.create_block());
+        self.b.ins().brif(condition, then, &[], on, &[]);
+        self.b.switch_to_block(then);
+        self.b.seal_block(then);
+        body(self);
+        self.b.ins().jump(on, &[]);
+        self.b.switch_to_block(on);
+        self.b.seal_block(on);
+    }
+
     /// Leaves the nest with `status` where `condition` holds.
     pub fn leave_if(&mut self, condition: Value, status: u32) {
         let (leave, on) = (self.b.create_block(), self.b.create_block());

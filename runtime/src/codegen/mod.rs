@@ -3,19 +3,22 @@
 //! Cranelift emits the loop nest of every kernel. Nests of equal kernels, layouts and schedules are emitted once.
 
 mod elementary;
+pub mod leaf;
 mod loops;
+pub mod math;
 mod nest;
 mod scalar;
 
-use cranelift_codegen::ir::{AbiParam, types};
+use cranelift_codegen::ir::{AbiParam, InstBuilder, types};
 use cranelift_codegen::settings::{self, Configurable};
 use cranelift_codegen::{CodegenError, Context};
-use cranelift_frontend::FunctionBuilderContext;
+use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use cranelift_jit::{ArenaMemoryProvider, JITBuilder, JITModule};
 use cranelift_module::{FuncId, Linkage, Module, ModuleError, default_libcall_names};
 use fusewright_ir::kernel::{BufferId, Index, Kernel, Scalar};
 use fusewright_ir::plan::{Layout, Plan, Schedule, Step};
 use fusewright_ir::tensor::DType;
+use leaf::Leaf;
 use std::collections::HashMap;
 
 /// A buffer as one nest sees it.
@@ -84,6 +87,7 @@ pub struct Generator {
     module: JITModule,
     context: Context,
     frontend: FunctionBuilderContext,
+    leaves: Leaves,
     known: HashMap<Recipe, FuncId>,
     bytes: usize,
     /// The Cranelift IR and assembly of each function, where asked for.
@@ -123,11 +127,13 @@ impl Generator {
         builder.memory_provider(Box::new(memory));
         let module = JITModule::new(builder);
         let context = module.make_context();
+        let leaves = Leaves::new(&module, keep_listings);
         let (known, listings) = (HashMap::new(), Vec::new());
         Ok(Generator {
             module,
             context,
             frontend: FunctionBuilderContext::new(),
+            leaves,
             known,
             bytes: 0,
             listings,
@@ -147,7 +153,7 @@ impl Generator {
         let pointer = AbiParam::new(types::I64);
         self.context.func.signature.params = vec![pointer; 4];
         self.context.func.signature.returns = vec![AbiParam::new(types::I32)];
-        nest::emit(&recipe, &mut self.module, &mut self.context.func, &mut self.frontend)?;
+        nest::emit(&recipe, &mut self.module, &mut self.leaves, &mut self.context.func, &mut self.frontend)?;
         let clif = if self.keep_listings { self.context.func.to_string() } else { String::new() };
         self.context.set_disasm(self.keep_listings);
         let signature = self.context.func.signature.clone();
@@ -157,6 +163,7 @@ impl Generator {
         if let Some(code) = self.context.compiled_code() {
             self.bytes += code.code_buffer().len();
             if self.keep_listings {
+                self.listings.append(&mut self.leaves.listings);
                 self.listings.push(Listing { clif, assembly: code.vcode.clone().unwrap_or_default() });
             }
         }
@@ -166,7 +173,7 @@ impl Generator {
 
     /// Bytes of machine code so far.
     pub fn code_bytes(&self) -> usize {
-        self.bytes
+        self.bytes + self.leaves.bytes
     }
 
     /// The module with all functions ready to be called.
@@ -176,6 +183,67 @@ impl Generator {
     pub fn finish(mut self) -> Result<JITModule, String> {
         self.module.finalize_definitions().map_err(|e| describe(&e))?;
         Ok(self.module)
+    }
+}
+
+/// The leaves of a module; equal ones are emitted once.
+pub struct Leaves {
+    context: Context,
+    frontend: FunctionBuilderContext,
+    known: HashMap<Leaf, FuncId>,
+    bytes: usize,
+    keep_listings: bool,
+    listings: Vec<Listing>,
+}
+
+impl Leaves {
+    fn new(module: &JITModule, keep_listings: bool) -> Leaves {
+        Leaves {
+            context: module.make_context(),
+            frontend: FunctionBuilderContext::new(),
+            known: HashMap::new(),
+            bytes: 0,
+            keep_listings,
+            listings: Vec::new(),
+        }
+    }
+
+    /// The function for a leaf.
+    ///
+    /// # Panics
+    /// If Cranelift refuses it, which is a compiler bug.
+    pub fn function(&mut self, module: &mut JITModule, leaf: Leaf) -> FuncId {
+        if let Some(&id) = self.known.get(&leaf) {
+            return id;
+        }
+        module.clear_context(&mut self.context);
+        self.context.func.signature.params = vec![AbiParam::new(types::I64); leaf.parameters];
+        let target = module.target_config();
+        let mut b = FunctionBuilder::new(&mut self.context.func, &mut self.frontend);
+        let entry = b.create_block();
+        b.append_block_params_for_function_params(entry);
+        b.switch_to_block(entry);
+        b.seal_block(entry);
+        let parameters = b.block_params(entry).to_vec();
+        leaf::clif::lower(&leaf, &mut b, &parameters);
+        b.ins().return_(&[]);
+        b.finalize(target);
+        let clif = if self.keep_listings { self.context.func.to_string() } else { String::new() };
+        self.context.set_disasm(self.keep_listings);
+        let signature = self.context.func.signature.clone();
+        let name = format!("leaf{}", self.known.len());
+        let id = module.declare_function(&name, Linkage::Local, &signature).expect("names are fresh");
+        if let Err(error) = module.define_function(id, &mut self.context) {
+            panic!("leaf: {}", describe(&error));
+        }
+        if let Some(code) = self.context.compiled_code() {
+            self.bytes += code.code_buffer().len();
+            if self.keep_listings {
+                self.listings.push(Listing { clif, assembly: code.vcode.clone().unwrap_or_default() });
+            }
+        }
+        self.known.insert(leaf, id);
+        id
     }
 }
 

@@ -1,6 +1,8 @@
 //! The loop nest of a kernel, one point at a time: outer loops, folds, stores.
 
-use super::Recipe;
+use super::leaf::build::{self, Tile};
+use super::{Leaves, Recipe};
+use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{Function, InstBuilder, MemFlagsData, Value, types};
 use cranelift_frontend::FunctionBuilder;
 use cranelift_frontend::FunctionBuilderContext;
@@ -26,6 +28,11 @@ pub struct Emitter<'a, 'f> {
     pub(super) known: HashMap<ScalarId, Value>,
     /// The extents of the axes of the fold or store at hand.
     pub(super) extents: Space,
+    /// The axis whose neighbours share a vector; none where points are computed one at a time.
+    pub(super) lane: Option<Axis>,
+    /// The points of the tile at hand along each outer axis.
+    pub(super) tile: Tile,
+    pub(super) leaves: &'a mut Leaves,
     /// Loads with a computed index met so far: their numbers are the nest's results.
     pub(super) checked_loads: u32,
 }
@@ -37,6 +44,7 @@ pub struct Emitter<'a, 'f> {
 pub fn emit(
     recipe: &Recipe,
     module: &mut JITModule,
+    leaves: &mut Leaves,
     func: &mut Function,
     frontend: &mut FunctionBuilderContext,
 ) -> Result<(), String> {
@@ -62,6 +70,9 @@ pub fn emit(
         folded: Vec::new(),
         known: HashMap::new(),
         extents: Space::new(),
+        lane: build::lane_axis(recipe),
+        tile: Tile::from_elem(1, recipe.kernel.outer.len()),
+        leaves,
         checked_loads: 0,
     };
     let order = recipe.schedule.order.clone();
@@ -73,13 +84,7 @@ pub fn emit(
                 Vec::new()
             });
         }
-        Some((&first, rest)) => {
-            emitter.fold_range((parameters[2], parameters[3], 1), &[], |e, position, _| {
-                e.axes[first.0 as usize] = Some(position);
-                e.outer(rest);
-                Vec::new()
-            });
-        }
+        Some((&first, rest)) => emitter.parallel(first, rest, parameters[2], parameters[3]),
     }
     let fine = emitter.b.ins().iconst(types::I32, 0);
     emitter.b.ins().return_(&[fine]);
@@ -89,14 +94,83 @@ pub fn emit(
 }
 
 impl Emitter<'_, '_> {
-    fn outer(&mut self, order: &[Axis]) {
-        let Some((&axis, rest)) = order.split_first() else { return self.point() };
+    /// The loop over the parallel axis: a part of its range, which begins at a multiple of the tile and ends at one, or
+    /// at the end of the axis.
+    fn parallel(&mut self, axis: Axis, rest: &[Axis], begin: Value, end: Value) {
         let extent = self.recipe.kernel.outer[axis.0 as usize];
-        self.fold_extent(extent, &[], |e, position, _| {
+        let step = self.step(axis);
+        let whole = extent / step * step;
+        let last = self.b.ins().iconst(types::I64, whole as i64);
+        let until = self.b.ins().smin(end, last);
+        self.tile[axis.0 as usize] = step;
+        self.fold_range((begin, until, step as i64), &[], |e, position, _| {
             e.axes[axis.0 as usize] = Some(position);
             e.outer(rest);
             Vec::new()
         });
+        if whole < extent {
+            let reaches_end = self.b.ins().icmp_imm_s(IntCC::SignedGreaterThan, end, whole as i64);
+            self.when(reaches_end, |e| e.remainder(axis, rest, whole, extent));
+        }
+    }
+
+    fn outer(&mut self, order: &[Axis]) {
+        let Some((&axis, rest)) = order.split_first() else { return self.tile_or_point() };
+        let extent = self.recipe.kernel.outer[axis.0 as usize];
+        let step = self.step(axis);
+        let whole = extent / step * step;
+        self.tile[axis.0 as usize] = step;
+        if whole == step {
+            self.axes[axis.0 as usize] = Some(self.b.ins().iconst(types::I64, 0));
+            self.outer(rest);
+        } else if whole > 0 {
+            let bounds = [0, whole as i64].map(|n| self.b.ins().iconst(types::I64, n));
+            self.fold_range((bounds[0], bounds[1], step as i64), &[], |e, position, _| {
+                e.axes[axis.0 as usize] = Some(position);
+                e.outer(rest);
+                Vec::new()
+            });
+        }
+        if whole < extent {
+            self.remainder(axis, rest, whole, extent);
+        }
+    }
+
+    /// The points of an axis beyond the last whole tile.
+    fn remainder(&mut self, axis: Axis, rest: &[Axis], whole: usize, extent: usize) {
+        self.axes[axis.0 as usize] = Some(self.b.ins().iconst(types::I64, whole as i64));
+        self.tile[axis.0 as usize] = extent - whole;
+        self.outer(rest);
+        self.tile[axis.0 as usize] = self.step(axis);
+    }
+
+    /// The points of a whole tile along an axis.
+    fn step(&self, axis: Axis) -> usize {
+        if self.lane.is_none() { 1 } else { self.recipe.schedule.tile_size(axis) }
+    }
+
+    fn tile_or_point(&mut self) {
+        let Some(lane) = self.lane else { return self.point() };
+        let built = build::build(self.recipe, lane, &self.tile, super::leaf::clif::WIDTH);
+        let id = self.leaves.function(self.module, built.leaf);
+        let function = self.module.declare_func_in_func(id, self.b.func);
+        let arguments: Vec<Value> = built
+            .parameters
+            .iter()
+            .map(|parameter| {
+                let mut value = match parameter.slot {
+                    Some(slot) => self.bases[slot],
+                    None => self.b.ins().iconst(types::I64, 0),
+                };
+                for &(axis, k) in &parameter.terms {
+                    let position = self.axes[axis.0 as usize].expect("the loop is open");
+                    let term = self.b.ins().imul_imm_s(position, k);
+                    value = self.b.ins().iadd(value, term);
+                }
+                value
+            })
+            .collect();
+        self.b.ins().call(function, &arguments);
     }
 
     /// Folds and stores at one point of the outer space.

@@ -1,6 +1,6 @@
 //! The scalars of a kernel, one point at a time: addresses, guards, arithmetic.
 
-use super::elementary;
+use super::elementary::{self, OnePoint};
 use super::nest::Emitter;
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Type, Value, types};
@@ -9,6 +9,7 @@ use fusewright_ir::kernel::{
     Affine, BinaryOp, BufferId, CompareOp, FoldKind, Index, Literal, Scalar, ScalarId, UnaryOp,
 };
 use fusewright_ir::tensor::DType;
+use std::cell::RefCell;
 
 /// The register type of an element.
 pub fn clif_type(dtype: DType) -> Type {
@@ -250,7 +251,7 @@ impl Emitter<'_, '_> {
             UnaryOp::Ceil => self.b.ins().ceil(a),
             UnaryOp::Round => self.b.ins().nearest(a),
             UnaryOp::Trunc => self.b.ins().trunc(a),
-            _ => elementary::unary(&mut self.b, op, a),
+            _ => elementary::unary(&OnePoint(RefCell::new(&mut self.b)), op, a),
         }
     }
 
@@ -265,7 +266,7 @@ impl Emitter<'_, '_> {
                 let wins = self.is_better(op == BinaryOp::Max, dtype, a, b);
                 self.b.ins().select(wins, a, b)
             }
-            (BinaryOp::Pow | BinaryOp::Atan2, _) => elementary::binary(&mut self.b, op, a, b),
+            (BinaryOp::Pow | BinaryOp::Atan2, _) => elementary::binary(&OnePoint(RefCell::new(&mut self.b)), op, a, b),
             (BinaryOp::Add, false) => self.b.ins().iadd(a, b),
             (BinaryOp::Sub, false) => self.b.ins().isub(a, b),
             (BinaryOp::Mul, false) => self.b.ins().imul(a, b),

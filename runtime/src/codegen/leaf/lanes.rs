@@ -1,0 +1,219 @@
+//! Writing a leaf, instruction by instruction.
+
+use super::{
+    Access, Address, Binary, Carried, Compare, Counts, Inst, Leaf, Logic, Loop, LoopId, Mask, Reduction, Shift, Unary,
+    Vector,
+};
+use smallvec::SmallVec;
+use std::collections::HashMap;
+
+/// Collects the instructions of a leaf.
+#[derive(Debug, Default)]
+pub struct Writer {
+    parameters: usize,
+    width: usize,
+    counts: Counts,
+    /// The bodies that are open, the outermost first.
+    open: Vec<Vec<Inst>>,
+    constants: HashMap<u32, Vector>,
+}
+
+impl Writer {
+    /// A leaf on vectors of `width` lanes.
+    pub fn new(width: usize) -> Writer {
+        Writer { width, open: vec![Vec::new()], ..Writer::default() }
+    }
+
+    /// The lanes of a vector.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// The finished leaf.
+    pub fn finish(mut self) -> Leaf {
+        let body = self.open.pop().expect("the outermost body is open");
+        Leaf { parameters: self.parameters, width: self.width, body, counts: self.counts }
+    }
+
+    /// A further parameter.
+    pub fn parameter(&mut self) -> usize {
+        self.parameters += 1;
+        self.parameters - 1
+    }
+
+    fn push(&mut self, inst: Inst) {
+        self.open.last_mut().expect("a body is open").push(inst);
+    }
+
+    fn vector(&mut self) -> Vector {
+        self.counts.vectors += 1;
+        Vector(self.counts.vectors - 1)
+    }
+
+    fn mask(&mut self) -> Mask {
+        self.counts.masks += 1;
+        Mask(self.counts.masks - 1)
+    }
+
+    /// The same bits in every lane. Constants are made at the start of the leaf, each once.
+    pub fn bits(&mut self, bits: u32) -> Vector {
+        if let Some(&known) = self.constants.get(&bits) {
+            return known;
+        }
+        let to = self.vector();
+        self.open[0].insert(0, Inst::Constant { to, bits });
+        self.constants.insert(bits, to);
+        to
+    }
+
+    /// The same number in every lane.
+    pub fn number(&mut self, value: f32) -> Vector {
+        self.bits(value.to_bits())
+    }
+
+    /// Whether a vector is a constant other than NaN.
+    pub fn is_number(&self, vector: Vector) -> bool {
+        self.constants.iter().any(|(&bits, &known)| known == vector && !f32::from_bits(bits).is_nan())
+    }
+
+    /// Positions as i32: see [`Inst::Position`].
+    pub fn position(
+        &mut self,
+        parameter: usize,
+        terms: SmallVec<[(LoopId, i64); 4]>,
+        offset: i64,
+        lane_step: i64,
+    ) -> Vector {
+        let to = self.vector();
+        self.push(Inst::Position { to, parameter, terms, offset, lane_step });
+        to
+    }
+
+    /// Reads memory.
+    pub fn load(&mut self, from: Address, access: Access) -> Vector {
+        let to = self.vector();
+        self.push(Inst::Load { to, from, access });
+        to
+    }
+
+    /// Writes memory.
+    pub fn store(&mut self, value: Vector, to: Address, access: Access) {
+        self.push(Inst::Store { value, to, access });
+    }
+
+    /// A function of one vector.
+    pub fn unary(&mut self, op: Unary, a: Vector) -> Vector {
+        let to = self.vector();
+        self.push(Inst::Unary { to, op, a });
+        to
+    }
+
+    /// A function of two vectors.
+    pub fn binary(&mut self, op: Binary, a: Vector, b: Vector) -> Vector {
+        let to = self.vector();
+        self.push(Inst::Binary { to, op, a, b });
+        to
+    }
+
+    /// Shifted by a constant.
+    pub fn shift(&mut self, op: Shift, a: Vector, by: u32) -> Vector {
+        let to = self.vector();
+        self.push(Inst::Shift { to, op, a, by });
+        to
+    }
+
+    /// `a * b + c` with one rounding.
+    pub fn fused(&mut self, a: Vector, b: Vector, c: Vector) -> Vector {
+        let to = self.vector();
+        self.push(Inst::Fma { to, a, b, c });
+        to
+    }
+
+    /// A comparison.
+    pub fn compare(&mut self, op: Compare, a: Vector, b: Vector) -> Mask {
+        let to = self.mask();
+        self.push(Inst::Compare { to, op, a, b });
+        to
+    }
+
+    /// A function of two masks.
+    pub fn logic(&mut self, op: Logic, a: Mask, b: Mask) -> Mask {
+        let to = self.mask();
+        self.push(Inst::Logic { to, op, a, b });
+        to
+    }
+
+    /// The opposite mask.
+    pub fn not(&mut self, a: Mask) -> Mask {
+        let to = self.mask();
+        self.push(Inst::Not { to, a });
+        to
+    }
+
+    /// `yes` where the condition holds, else `no`.
+    pub fn pick(&mut self, condition: Mask, yes: Vector, no: Vector) -> Vector {
+        let to = self.vector();
+        self.push(Inst::Select { to, condition, yes, no });
+        to
+    }
+
+    /// The first lanes of one, the others of another.
+    pub fn blend(&mut self, lanes: usize, a: Vector, b: Vector) -> Vector {
+        if lanes >= self.width {
+            return a;
+        }
+        let to = self.vector();
+        self.push(Inst::Blend { to, lanes, a, b });
+        to
+    }
+
+    /// All lanes combined, in every lane.
+    pub fn reduce(&mut self, op: Reduction, a: Vector) -> Vector {
+        let to = self.vector();
+        self.push(Inst::Reduce { to, op, a });
+        to
+    }
+
+    /// The greater or lesser of two, NaN if either is.
+    pub fn extreme(&mut self, greatest: bool, a: Vector, b: Vector) -> Vector {
+        let op = if greatest { Binary::Greater } else { Binary::Lesser };
+        // The instruction gives the second where either is NaN: a first operand that is a number needs no more.
+        if self.is_number(b) {
+            return self.binary(op, b, a);
+        }
+        let raw = self.binary(op, a, b);
+        if self.is_number(a) {
+            return raw;
+        }
+        let first_is_nan = self.compare(Compare::Unordered, a, a);
+        self.pick(first_is_nan, a, raw)
+    }
+
+    /// Opens a loop: what is written until [`Writer::end_loop`] is its body. Gives its name and the values within a
+    /// step.
+    pub fn begin_loop(&mut self, starts: &[Vector]) -> (LoopId, Vec<Vector>) {
+        let id = LoopId(self.counts.loops);
+        self.counts.loops += 1;
+        let inside = starts.iter().map(|_| self.vector()).collect();
+        self.open.push(Vec::new());
+        (id, inside)
+    }
+
+    /// Closes the loop opened last; gives the values after it.
+    pub fn end_loop(
+        &mut self,
+        id: LoopId,
+        count: u64,
+        starts: &[Vector],
+        inside: &[Vector],
+        next: &[Vector],
+    ) -> Vec<Vector> {
+        let body = self.open.pop().expect("the loop was opened");
+        let after: Vec<Vector> = starts.iter().map(|_| self.vector()).collect();
+        let carried = (0..starts.len())
+            .map(|i| Carried { inside: inside[i], start: starts[i], next: next[i], after: after[i] })
+            .collect();
+        self.push(Inst::Loop(Loop { id, count, carried, body }));
+        after
+    }
+}

@@ -1,0 +1,274 @@
+//! The vector IR: the innermost body of a kernel, as straight-line vector code and counted loops.
+//!
+//! A leaf computes one register tile. It is written once (`build`), and lowered for each target: to plain CLIF on
+//! 128-bit vectors (`clif`), which every machine that Cranelift supports runs.
+
+pub mod build;
+pub mod clif;
+pub mod lanes;
+
+use smallvec::SmallVec;
+
+/// A vector of 32-bit lanes, seen as f32 or as i32 by each instruction; defined once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Vector(pub u32);
+
+/// One truth value a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Mask(pub u32);
+
+/// Names a loop of a leaf.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LoopId(pub u32);
+
+/// The code of one register tile.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Leaf {
+    /// The number of 64-bit parameters: addresses, and positions as integers.
+    pub parameters: usize,
+    /// The lanes of a vector.
+    pub width: usize,
+    /// The code.
+    pub body: Vec<Inst>,
+    /// How many vectors, masks and loops there are.
+    pub counts: Counts,
+}
+
+/// How many names of each kind are in use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Counts {
+    /// Vectors.
+    pub vectors: u32,
+    /// Masks.
+    pub masks: u32,
+    /// Loops.
+    pub loops: u32,
+}
+
+/// `parameter + sum of (loop position * bytes) + offset`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Address {
+    /// The parameter that holds the base.
+    pub base: usize,
+    /// Bytes a step of each loop, outer loops first.
+    pub terms: SmallVec<[(LoopId, i64); 4]>,
+    /// Bytes.
+    pub offset: i64,
+}
+
+/// How lanes relate to memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Access {
+    /// The first `lanes` lanes are neighbours; the other lanes are 0 when read, and not written.
+    Vector {
+        /// 1 to the width.
+        lanes: usize,
+    },
+    /// One element for all lanes.
+    Broadcast,
+    /// The first `lanes` lanes are `bytes` apart; the other lanes are 0 when read, and not written.
+    Strided {
+        /// 1 to the width.
+        lanes: usize,
+        /// The distance.
+        bytes: i64,
+    },
+}
+
+/// Functions of one vector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "named as in the kernel IR; the last two convert")]
+pub enum Unary {
+    Neg,
+    Abs,
+    Sqrt,
+    Floor,
+    Ceil,
+    Round,
+    Trunc,
+    /// i32 to f32.
+    ToFloat,
+    /// u32 to f32.
+    UnsignedToFloat,
+}
+
+/// Functions of two vectors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "named as in the kernel IR; those with I work on integers")]
+pub enum Binary {
+    Add,
+    Sub,
+    Mul,
+    Div,
+    /// `a > b ? a : b`: the second where either is NaN.
+    Greater,
+    /// `a < b ? a : b`: the second where either is NaN.
+    Lesser,
+    IAdd,
+    ISub,
+    IMul,
+    UMulHigh,
+    And,
+    Or,
+    Xor,
+}
+
+/// Shifts of 32-bit integers by a constant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "the usual three")]
+pub enum Shift {
+    Left,
+    LogicalRight,
+    ArithmeticRight,
+}
+
+/// Comparisons lane by lane; those of f32 are false on NaN, but for `Unordered`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "the usual ones; those with I compare signed integers, with U unsigned ones")]
+pub enum Compare {
+    Lt,
+    Le,
+    Eq,
+    Gt,
+    Ge,
+    /// Either is NaN.
+    Unordered,
+    IEq,
+    ILt,
+    ULt,
+}
+
+/// Functions of masks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "the usual three")]
+pub enum Logic {
+    And,
+    Or,
+    Xor,
+}
+
+/// What is left of the lanes of a vector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "named as the folds of the kernel IR")]
+pub enum Reduction {
+    Sum,
+    Product,
+    Max,
+    Min,
+}
+
+/// One instruction.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "fields are operands in the order of the name")]
+pub enum Inst {
+    /// The same bits in every lane.
+    Constant {
+        to: Vector,
+        bits: u32,
+    },
+    /// A parameter that is a position, as i32 in every lane, plus a number for each loop step, plus the lane's number
+    /// times `lane_step`.
+    Position {
+        to: Vector,
+        parameter: usize,
+        terms: SmallVec<[(LoopId, i64); 4]>,
+        offset: i64,
+        lane_step: i64,
+    },
+    Load {
+        to: Vector,
+        from: Address,
+        access: Access,
+    },
+    Store {
+        value: Vector,
+        to: Address,
+        access: Access,
+    },
+    Unary {
+        to: Vector,
+        op: Unary,
+        a: Vector,
+    },
+    Binary {
+        to: Vector,
+        op: Binary,
+        a: Vector,
+        b: Vector,
+    },
+    Shift {
+        to: Vector,
+        op: Shift,
+        a: Vector,
+        by: u32,
+    },
+    /// `a * b + c` with one rounding.
+    Fma {
+        to: Vector,
+        a: Vector,
+        b: Vector,
+        c: Vector,
+    },
+    Compare {
+        to: Mask,
+        op: Compare,
+        a: Vector,
+        b: Vector,
+    },
+    Logic {
+        to: Mask,
+        op: Logic,
+        a: Mask,
+        b: Mask,
+    },
+    Not {
+        to: Mask,
+        a: Mask,
+    },
+    Select {
+        to: Vector,
+        condition: Mask,
+        yes: Vector,
+        no: Vector,
+    },
+    /// The first `lanes` lanes of `a`, the others of `b`.
+    Blend {
+        to: Vector,
+        lanes: usize,
+        a: Vector,
+        b: Vector,
+    },
+    /// All lanes combined, in every lane; the tree is fixed: halves, then quarters.
+    Reduce {
+        to: Vector,
+        op: Reduction,
+        a: Vector,
+    },
+    Loop(Loop),
+}
+
+/// `for i in 0..count`, at least once.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Loop {
+    /// Its name, for addresses.
+    pub id: LoopId,
+    /// The number of steps, 1 or more.
+    pub count: u64,
+    /// Values that pass from step to step.
+    pub carried: Vec<Carried>,
+    /// What is done.
+    pub body: Vec<Inst>,
+}
+
+/// A value that passes from step to step of a loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Carried {
+    /// Its value within a step.
+    pub inside: Vector,
+    /// Its value before the first step.
+    pub start: Vector,
+    /// Its value at the end of a step.
+    pub next: Vector,
+    /// Its value after the last step.
+    pub after: Vector,
+}
