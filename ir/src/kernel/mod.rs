@@ -9,12 +9,14 @@ pub mod build;
 pub mod evaluate;
 pub mod index;
 pub mod scalar;
+pub mod verify;
 
 pub use bounded::Bounded;
 pub use build::KernelBuilder;
 pub use evaluate::{Evaluation, Fault, evaluate};
 pub use index::{Affine, Axis, Index};
 pub use scalar::{BinaryOp, CompareOp, Literal, Scalar, ScalarDag, ScalarId, UnaryOp};
+pub use verify::verify;
 
 use crate::tensor::{DType, Tensor};
 use smallvec::SmallVec;
