@@ -8,6 +8,7 @@ pub mod bounded;
 pub mod build;
 pub mod evaluate;
 pub mod index;
+pub mod print;
 pub mod scalar;
 pub mod verify;
 
