@@ -6,6 +6,7 @@
 pub mod build;
 pub mod diagnostic;
 pub mod dim;
+pub mod evaluate;
 pub mod graph;
 pub mod kernel;
 pub mod ops;

@@ -139,6 +139,7 @@ impl Case {
         let operand_types: Vec<TensorType> = node.inputs.iter().map(|&value| graph.value_type(value).clone()).collect();
 
         let program = program(node.op.spec(), &operand_types, &node.types);
+        kernel::verify(&program).map_err(|faults| format!("{}: {}", self.layer, faults.join("; ")))?;
         for (seed, short) in [(1, true), (2, false)] {
             let mut random = Random(seed);
             let operands: Vec<Array> =

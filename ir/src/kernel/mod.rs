@@ -8,13 +8,16 @@ pub mod bounded;
 pub mod build;
 pub mod evaluate;
 pub mod index;
+pub mod print;
 pub mod scalar;
+pub mod verify;
 
 pub use bounded::Bounded;
 pub use build::KernelBuilder;
 pub use evaluate::{Evaluation, Fault, evaluate};
 pub use index::{Affine, Axis, Index};
 pub use scalar::{BinaryOp, CompareOp, Literal, Scalar, ScalarDag, ScalarId, UnaryOp};
+pub use verify::verify;
 
 use crate::tensor::{DType, Tensor};
 use smallvec::SmallVec;
