@@ -2,20 +2,31 @@
 //!
 //! [`Op::spec`] is the only `match` on [`Op`] in the workspace, and `LAYERS` below the only list of layer names.
 
+pub mod adaptive_pool;
+pub mod avg_pool;
+pub mod batch_norm;
 pub mod constant;
 pub mod conv;
+pub mod conv_transpose;
 pub mod dense;
 pub mod input;
+pub mod layer_norm;
 pub mod map;
 pub mod max_pool;
+pub mod norm;
 pub mod parameter;
 pub mod reshape;
 pub mod window;
 
+pub use adaptive_pool::{AdaptivePool, Extent, OutputSize, PoolKind};
+pub use avg_pool::AvgPool;
+pub use batch_norm::BatchNorm;
 pub use constant::Constant;
 pub use conv::Conv;
+pub use conv_transpose::ConvTranspose;
 pub use dense::Dense;
 pub use input::Input;
+pub use layer_norm::LayerNorm;
 pub use map::Map;
 pub use max_pool::MaxPool;
 pub use parameter::{Initializer, Parameter};
@@ -41,6 +52,11 @@ pub enum Op {
     Dense(Dense),
     MaxPool(MaxPool),
     Flatten(Flatten),
+    LayerNorm(LayerNorm),
+    ConvTranspose(ConvTranspose),
+    BatchNorm(BatchNorm),
+    AvgPool(AvgPool),
+    AdaptivePool(AdaptivePool),
 }
 
 impl Op {
@@ -55,6 +71,11 @@ impl Op {
             Op::Dense(op) => op,
             Op::MaxPool(op) => op,
             Op::Flatten(op) => op,
+            Op::LayerNorm(op) => op,
+            Op::ConvTranspose(op) => op,
+            Op::BatchNorm(op) => op,
+            Op::AvgPool(op) => op,
+            Op::AdaptivePool(op) => op,
         }
     }
 }
@@ -110,7 +131,18 @@ impl Op {
 }
 
 /// The kinds of layers that a model file can name, file by file.
-pub const LAYERS: &[&[LayerKind]] = &[map::LAYERS, conv::LAYERS, dense::LAYERS, max_pool::LAYERS, reshape::LAYERS];
+pub const LAYERS: &[&[LayerKind]] = &[
+    map::LAYERS,
+    adaptive_pool::LAYERS,
+    avg_pool::LAYERS,
+    batch_norm::LAYERS,
+    conv::LAYERS,
+    conv_transpose::LAYERS,
+    dense::LAYERS,
+    layer_norm::LAYERS,
+    max_pool::LAYERS,
+    reshape::LAYERS,
+];
 
 /// The kind of layer of this name.
 pub fn layer_kind(name: &str) -> Option<&'static LayerKind> {
