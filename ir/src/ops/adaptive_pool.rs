@@ -237,7 +237,7 @@ impl OpSpec for AdaptivePool {
         Ok([TensorType::new(input.dtype, plain.iter().cloned().chain(sizes))].into_iter().collect())
     }
 
-    fn lower(&self, site: &Site) -> Vec<Kernel> {
+    fn lower(&self, site: &mut Site) -> Vec<Kernel> {
         let (image, out) = (&site.inputs[0], &site.outputs[0]);
         let plain = self.plain(out.dims.len());
         let mut k = KernelBuilder::new(&out.dims);
@@ -298,7 +298,6 @@ impl OpSpec for AdaptivePool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::DType;
     use crate::kernel::build::Operand;
 
     fn pool(output_size: OutputSize) -> AdaptivePool {
@@ -343,13 +342,14 @@ mod tests {
     fn an_even_division_reads_affinely() {
         let site = |length: usize| {
             let operand = |buffer, dims: &[usize]| {
-                let buffer = crate::kernel::BufferId(buffer);
+                let buffer = BufferId(buffer);
                 Operand { buffer, dtype: DType::F32, dims: dims.to_vec() }
             };
-            Site { inputs: vec![operand(0, &[2, length, length])], outputs: vec![operand(1, &[2, 3, 3])] }
+            let (image, out) = (operand(0, &[2, length, length]), operand(1, &[2, 3, 3]));
+            Site::new(vec![image], vec![out], BufferId(2))
         };
         let tables = |length| {
-            let kernel = pool(OutputSize::All(Extent::Number(3))).lower(&site(length)).remove(0);
+            let kernel = pool(OutputSize::All(Extent::Number(3))).lower(&mut site(length)).remove(0);
             let scalars: Vec<_> = kernel.body.iter().map(|(_, scalar)| format!("{scalar:?}")).collect();
             scalars.iter().any(|scalar| scalar.contains("Table"))
         };

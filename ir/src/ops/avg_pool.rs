@@ -113,7 +113,7 @@ impl OpSpec for AvgPool {
         Ok([TensorType::f32(batch.iter().chain([channels]).cloned().chain(spatial))].into_iter().collect())
     }
 
-    fn lower(&self, site: &Site) -> Vec<Kernel> {
+    fn lower(&self, site: &mut Site) -> Vec<Kernel> {
         let (image, out) = (&site.inputs[0], &site.outputs[0]);
         let plain = out.dims.len() - self.spatial;
         let lengths: Vec<Dim> = image.dims[plain..].iter().map(|&n| Dim::from(n)).collect();
@@ -218,7 +218,7 @@ mod tests {
         assert_eq!(infer(&wide, image.clone()).unwrap_err().expected, "a window of at most 2147483647 elements");
         let error = infer(&pool(2), TensorType::f32([5, 5])).unwrap_err();
         assert_eq!(error.expected, "an image of shape [batch, channels, height, width] or [channels, height, width]");
-        let error = infer(&pool(2), TensorType::new(crate::DType::U8, [1, 4, 5, 5])).unwrap_err();
+        let error = infer(&pool(2), TensorType::new(DType::U8, [1, 4, 5, 5])).unwrap_err();
         assert_eq!(error.found, "u8[1, 4, 5, 5]");
     }
 

@@ -97,7 +97,7 @@ impl OpSpec for BatchNorm {
         Ok([inputs[0].clone()].into_iter().collect())
     }
 
-    fn lower(&self, site: &Site) -> Vec<Kernel> {
+    fn lower(&self, site: &mut Site) -> Vec<Kernel> {
         if self.track_running_stats {
             return vec![norm::with_statistics(site, 1, self.affine, self.eps.0)];
         }

@@ -183,7 +183,7 @@ impl OpSpec for ConvTranspose {
         Ok([TensorType::f32(shape)].into_iter().collect())
     }
 
-    fn lower(&self, site: &Site) -> Vec<Kernel> {
+    fn lower(&self, site: &mut Site) -> Vec<Kernel> {
         let (image, weight, out) = (&site.inputs[0], &site.inputs[1], &site.outputs[0]);
         let batch = out.dims.len() - self.spatial - 1;
         let spreads = self.spreads().expect("verified: attributes fit");
@@ -321,7 +321,7 @@ mod tests {
         assert_eq!(wrong(&layer(0)).field, Some("kernel_size"));
         let same = Padding::Named(PaddingName::Same);
         assert_eq!(wrong(&ConvTranspose { padding: same, ..layer(3) }).field, Some("padding"));
-        let bytes = TensorType::new(crate::DType::U8, [1, 4, 5, 5]);
+        let bytes = TensorType::new(DType::U8, [1, 4, 5, 5]);
         assert_eq!(infer(&layer(3), bytes).unwrap_err().expected, "f32 elements");
     }
 

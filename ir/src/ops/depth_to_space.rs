@@ -108,7 +108,7 @@ impl OpSpec for PixelShuffle {
         Ok([TensorType::new(inputs[0].dtype, front.iter().cloned().chain(pixels))].into_iter().collect())
     }
 
-    fn lower(&self, site: &Site) -> Vec<Kernel> {
+    fn lower(&self, site: &mut Site) -> Vec<Kernel> {
         vec![shuffle(site, self.upscale_factor as usize, true)]
     }
 
@@ -146,7 +146,7 @@ impl OpSpec for PixelUnshuffle {
         Ok([TensorType::new(inputs[0].dtype, front.iter().cloned().chain(pixels))].into_iter().collect())
     }
 
-    fn lower(&self, site: &Site) -> Vec<Kernel> {
+    fn lower(&self, site: &mut Site) -> Vec<Kernel> {
         vec![shuffle(site, self.downscale_factor as usize, false)]
     }
 

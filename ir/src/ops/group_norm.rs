@@ -74,7 +74,7 @@ impl OpSpec for GroupNorm {
         Ok([inputs[0].clone()].into_iter().collect())
     }
 
-    fn lower(&self, site: &Site) -> Vec<Kernel> {
+    fn lower(&self, site: &mut Site) -> Vec<Kernel> {
         let (input, out) = (&site.inputs[0], &site.outputs[0]);
         let (batch, group, member) = (Axis(0), Axis(1), Axis(2));
         let groups = self.num_groups as usize;

@@ -84,7 +84,7 @@ impl OpSpec for InstanceNorm {
         Ok([inputs[0].clone()].into_iter().collect())
     }
 
-    fn lower(&self, site: &Site) -> Vec<Kernel> {
+    fn lower(&self, site: &mut Site) -> Vec<Kernel> {
         let (input, out) = (&site.inputs[0], &site.outputs[0]);
         let plain = input.dims.len() - self.spatial;
         if self.track_running_stats {

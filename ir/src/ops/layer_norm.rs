@@ -85,7 +85,7 @@ impl OpSpec for LayerNorm {
         Ok([inputs[0].clone()].into_iter().collect())
     }
 
-    fn lower(&self, site: &Site) -> Vec<Kernel> {
+    fn lower(&self, site: &mut Site) -> Vec<Kernel> {
         let (input, out) = (&site.inputs[0], &site.outputs[0]);
         let (outer, inner) = input.dims.split_at(input.dims.len() - self.lengths().len());
         let at: Vec<Affine> = (0..input.dims.len() as u32).map(|axis| Axis(axis).into()).collect();

@@ -80,7 +80,7 @@ impl OpSpec for LocalResponseNorm {
         Ok([inputs[0].clone()].into_iter().collect())
     }
 
-    fn lower(&self, site: &Site) -> Vec<Kernel> {
+    fn lower(&self, site: &mut Site) -> Vec<Kernel> {
         let (input, out) = (&site.inputs[0], &site.outputs[0]);
         let size = self.size as usize;
         // Farther neighbours are outside for every channel.

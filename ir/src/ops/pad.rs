@@ -124,7 +124,7 @@ impl OpSpec for Pad {
         Ok([ty].into_iter().collect())
     }
 
-    fn lower(&self, site: &Site) -> Vec<Kernel> {
+    fn lower(&self, site: &mut Site) -> Vec<Kernel> {
         let (input, out) = (&site.inputs[0], &site.outputs[0]);
         let plain = input.dims.len() - self.padding.len();
         let mut k = KernelBuilder::new(&out.dims);
@@ -207,7 +207,10 @@ mod tests {
         assert_eq!(wrong(&[(5, 0)], PadMode::Circular).field, Some("padding"));
         assert_eq!(wrong(&[(-2, -2)], PadMode::Constant).found, "(-2, -2)");
         assert_eq!(wrong(&[(i32::MIN, i32::MIN)], PadMode::Replicate).field, Some("padding"));
-        assert_eq!(wrong(&[(1, 1); 3], PadMode::Constant).expected, "at most 2 (before, after) pairs, one for each axis");
+        assert_eq!(
+            wrong(&[(1, 1); 3], PadMode::Constant).expected,
+            "at most 2 (before, after) pairs, one for each axis"
+        );
         let valued = Pad { value: Real(1.0), ..pad(&[(1, 1)], PadMode::Reflect) };
         assert_eq!(infer(&valued, TensorType::f32([3, 4])).unwrap_err().field, Some("value"));
     }

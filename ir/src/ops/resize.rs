@@ -1,7 +1,7 @@
 //! Resizing of images: the nearest pixel, or linear interpolation.
 
 use super::conv::is_default;
-use super::window::{PerAxis, require_f32};
+use super::window::{PerAxis, positive, require_f32};
 use super::*;
 use crate::Dim;
 use crate::kernel::{Axis, BinaryOp, Index, KernelBuilder, Literal, ScalarId};
@@ -47,8 +47,8 @@ pub enum ResizeMode {
     #[default]
     #[serde(rename = "nearest")]
     Nearest,
-    /// The pixel whose middle is nearest to the middle of the output's.
-    #[serde(rename = "nearest-exact")]
+    /// The pixel whose middle is nearest to the middle of the output's; PyTorch's `"nearest-exact"` is read too.
+    #[serde(rename = "nearest_exact", alias = "nearest-exact")]
     NearestExact,
     /// Linear interpolation along each spatial axis; `"bilinear"` and `"trilinear"` are read too.
     #[serde(rename = "linear", alias = "bilinear", alias = "trilinear")]
@@ -56,10 +56,11 @@ pub enum ResizeMode {
 }
 
 /// The layers of this file.
-pub const LAYERS: &[LayerKind] = &[
-    LayerKind { name: "Upsample", about: "resizes images", read: |fields| crate::text::read(fields).map(Op::Upsample) },
-    LayerKind { name: "Resize", about: "resizes images", read: |fields| crate::text::read(fields).map(Op::Upsample) },
-];
+pub const LAYERS: &[LayerKind] = &[LayerKind {
+    name: "Upsample",
+    about: "resizes images",
+    read: |fields| crate::text::read(fields).map(Op::Upsample),
+}];
 
 /// `length * factor` rounded down; `None` for a symbol where no small whole numbers have that ratio.
 fn scaled(length: &Dim, factor: f64) -> Option<Dim> {
@@ -102,7 +103,7 @@ impl Upsample {
         match (&self.size, factors) {
             (Some(size), None) => {
                 let sizes = size.expand(lengths.len(), "size")?;
-                super::window::positive(&[("size", &sizes)])?;
+                positive(&[("size", &sizes)])?;
                 Ok(sizes.into_iter().map(Dim::from).collect())
             }
             (None, Some(factors)) => {
@@ -267,7 +268,7 @@ impl OpSpec for Upsample {
         Ok([TensorType::new(input.dtype, plain.iter().cloned().chain(sizes))].into_iter().collect())
     }
 
-    fn lower(&self, site: &Site) -> Vec<Kernel> {
+    fn lower(&self, site: &mut Site) -> Vec<Kernel> {
         let (input, out) = (&site.inputs[0], &site.outputs[0]);
         let steps = self.steps(&input.dims[2..], &out.dims[2..]);
         let mut k = KernelBuilder::new(&out.dims);
@@ -320,7 +321,8 @@ impl OpSpec for Upsample {
                     (low, (low + 1).min(last), (place - low as f64).min(1.0))
                 })
                 .collect();
-            let corners = points(&vec![2; steps.len()]).map(|corner| {
+            let sides = vec![2; steps.len()];
+            let corners = points(&sides).map(|corner| {
                 let mut place = at[..2].to_vec();
                 let mut weight = 1.0;
                 for (&high, &(first, second, share)) in corner.iter().zip(&between) {
