@@ -2,24 +2,47 @@
 //!
 //! [`Op::spec`] is the only `match` on [`Op`] in the workspace, and `LAYERS` below the only list of layer names.
 
+pub mod adaptive_pool;
+pub mod avg_pool;
+pub mod batch_norm;
 pub mod constant;
 pub mod conv;
+pub mod conv_transpose;
 pub mod dense;
+pub mod depth_to_space;
+pub mod group_norm;
 pub mod input;
+pub mod instance_norm;
+pub mod layer_norm;
+pub mod local_response_norm;
 pub mod map;
 pub mod max_pool;
+pub mod norm;
+pub mod pad;
 pub mod parameter;
 pub mod reshape;
+pub mod resize;
 pub mod window;
 
+pub use adaptive_pool::{AdaptivePool, Extent, OutputSize, PoolKind};
+pub use avg_pool::AvgPool;
+pub use batch_norm::BatchNorm;
 pub use constant::Constant;
 pub use conv::Conv;
+pub use conv_transpose::ConvTranspose;
 pub use dense::Dense;
+pub use depth_to_space::{PixelShuffle, PixelUnshuffle};
+pub use group_norm::GroupNorm;
 pub use input::Input;
+pub use instance_norm::InstanceNorm;
+pub use layer_norm::LayerNorm;
+pub use local_response_norm::LocalResponseNorm;
 pub use map::Map;
 pub use max_pool::MaxPool;
+pub use pad::{Pad, PadMode};
 pub use parameter::{Initializer, Parameter};
 pub use reshape::Flatten;
+pub use resize::{Factors, ResizeMode, Upsample};
 
 use crate::kernel::build::Operand;
 use crate::kernel::{BufferId, Kernel};
@@ -41,6 +64,18 @@ pub enum Op {
     Dense(Dense),
     MaxPool(MaxPool),
     Flatten(Flatten),
+    Upsample(Upsample),
+    Pad(Pad),
+    LocalResponseNorm(LocalResponseNorm),
+    InstanceNorm(InstanceNorm),
+    GroupNorm(GroupNorm),
+    PixelUnshuffle(PixelUnshuffle),
+    PixelShuffle(PixelShuffle),
+    LayerNorm(LayerNorm),
+    ConvTranspose(ConvTranspose),
+    BatchNorm(BatchNorm),
+    AvgPool(AvgPool),
+    AdaptivePool(AdaptivePool),
 }
 
 impl Op {
@@ -55,6 +90,18 @@ impl Op {
             Op::Dense(op) => op,
             Op::MaxPool(op) => op,
             Op::Flatten(op) => op,
+            Op::Upsample(op) => op,
+            Op::Pad(op) => op,
+            Op::LocalResponseNorm(op) => op,
+            Op::InstanceNorm(op) => op,
+            Op::GroupNorm(op) => op,
+            Op::PixelUnshuffle(op) => op,
+            Op::PixelShuffle(op) => op,
+            Op::LayerNorm(op) => op,
+            Op::ConvTranspose(op) => op,
+            Op::BatchNorm(op) => op,
+            Op::AvgPool(op) => op,
+            Op::AdaptivePool(op) => op,
         }
     }
 }
@@ -110,7 +157,24 @@ impl Op {
 }
 
 /// The kinds of layers that a model file can name, file by file.
-pub const LAYERS: &[&[LayerKind]] = &[map::LAYERS, conv::LAYERS, dense::LAYERS, max_pool::LAYERS, reshape::LAYERS];
+pub const LAYERS: &[&[LayerKind]] = &[
+    adaptive_pool::LAYERS,
+    avg_pool::LAYERS,
+    batch_norm::LAYERS,
+    conv::LAYERS,
+    conv_transpose::LAYERS,
+    dense::LAYERS,
+    depth_to_space::LAYERS,
+    group_norm::LAYERS,
+    instance_norm::LAYERS,
+    layer_norm::LAYERS,
+    local_response_norm::LAYERS,
+    map::LAYERS,
+    max_pool::LAYERS,
+    pad::LAYERS,
+    reshape::LAYERS,
+    resize::LAYERS,
+];
 
 /// The kind of layer of this name.
 pub fn layer_kind(name: &str) -> Option<&'static LayerKind> {

@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::Dim;
+use crate::kernel::{BinaryOp, KernelBuilder, ScalarId};
+use crate::tensor::DType;
 
 /// A number an axis: `3` stands for all axes, `[3, 5]` for each.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -82,7 +84,8 @@ pub struct Slide {
 impl Slide {
     /// The steps from the first to the last element of a window, both included.
     pub fn reach(&self) -> usize {
-        self.dilation.saturating_mul(self.kernel.saturating_sub(1)).saturating_add(1)
+        let reach = self.dilation.saturating_mul(self.kernel.saturating_sub(1)).saturating_add(1);
+        reach.min(i64::MAX as usize)
     }
 
     /// How many windows fit along an axis of `length`:
@@ -96,8 +99,10 @@ impl Slide {
         }
         let windows = room.ceil_div(&stride) + 1;
         match (&windows, length) {
-            (Dim::Known(n), Dim::Known(length)) if (n - 1) * self.stride as i64 >= length + self.before as i64 => {
-                Dim::Known(n - 1)
+            (Dim::Known(n), Dim::Known(length)) => {
+                let begin = n.saturating_sub(1).saturating_mul(self.stride as i64);
+                let behind = begin >= length.saturating_add(self.before as i64);
+                Dim::Known(n.saturating_sub(behind.into()))
             }
             _ => windows,
         }
@@ -120,11 +125,7 @@ pub fn slides(
     let kernel = kernel_size.expand(axes, "kernel_size")?;
     let stride = stride.unwrap_or(kernel_size).expand(axes, "stride")?;
     let dilation = dilation.expand(axes, "dilation")?;
-    for (field, numbers) in [("kernel_size", &kernel), ("stride", &stride), ("dilation", &dilation)] {
-        if numbers.contains(&0) {
-            return Err(Mismatch::new("1 or more", "0", format!("give `{field}` a positive number")).in_field(field));
-        }
-    }
+    positive(&[("kernel_size", &kernel), ("stride", &stride), ("dilation", &dilation)])?;
     let mut slides = SmallVec::new();
     for axis in 0..axes {
         let mut slide =
@@ -144,28 +145,65 @@ pub fn slides(
     Ok(slides)
 }
 
+/// Refuses a 0 among numbers that count something, and windows of more elements than an axis may have.
+///
+/// # Errors
+/// The field at fault.
+pub fn positive(numbers: &[(&'static str, &[usize])]) -> Result<(), Mismatch> {
+    for &(field, numbers) in numbers {
+        if numbers.contains(&0) {
+            return Err(Mismatch::new("1 or more", "0", format!("give `{field}` a positive number")).in_field(field));
+        }
+        let elements = numbers.iter().fold(Dim::Known(1), |product, &n| product * n);
+        if field == "kernel_size" && !elements.surely_below(Dim::LIMIT + 1) {
+            let expected = format!("a window of at most {} elements", Dim::LIMIT);
+            return Err(Mismatch::new(expected, elements.to_string(), "use a smaller window").in_field(field));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses elements that are not f32.
+///
+/// # Errors
+/// Where the type is another.
+pub fn require_f32(ty: &TensorType) -> Result<(), Mismatch> {
+    match ty.dtype {
+        DType::F32 => Ok(()),
+        _ => Err(Mismatch::new("f32 elements", ty.to_string(), "put a Cast layer in front")),
+    }
+}
+
 impl Padding {
-    fn around(&self, axis: usize, axes: usize, slide: &Slide, length: &Dim) -> Result<(usize, usize), Mismatch> {
-        let count = |n: usize| match n == axes {
-            true => Ok(()),
-            false => Err(Mismatch::new(
+    /// (before, after) along one of `axes` axes, for padding in numbers; a name stands for none.
+    ///
+    /// # Errors
+    /// Where a list has not as many entries as there are axes.
+    pub fn pair(&self, axis: usize, axes: usize) -> Result<(usize, usize), Mismatch> {
+        let length = match self {
+            Padding::Each(list) => list.len(),
+            Padding::Pairs(list) => list.len(),
+            _ => axes,
+        };
+        if length != axes {
+            return Err(Mismatch::new(
                 format!("padding for {axes} spatial axes"),
-                format!("{n} entries"),
+                format!("{length} entries"),
                 "write one number, one a spatial axis, or one (before, after) pair a spatial axis",
             )
-            .in_field("padding")),
+            .in_field("padding"));
+        }
+        let (before, after) = match self {
+            Padding::All(n) => (*n, *n),
+            Padding::Each(list) => (list[axis], list[axis]),
+            Padding::Pairs(list) => list[axis],
+            Padding::Named(_) => (0, 0),
         };
+        Ok((before as usize, after as usize))
+    }
+
+    fn around(&self, axis: usize, axes: usize, slide: &Slide, length: &Dim) -> Result<(usize, usize), Mismatch> {
         match self {
-            Padding::All(n) => Ok((*n as usize, *n as usize)),
-            Padding::Each(list) => {
-                count(list.len())?;
-                Ok((list[axis] as usize, list[axis] as usize))
-            }
-            Padding::Pairs(list) => {
-                count(list.len())?;
-                Ok((list[axis].0 as usize, list[axis].1 as usize))
-            }
-            Padding::Named(PaddingName::Valid) => Ok((0, 0)),
             Padding::Named(PaddingName::Same) if slide.stride == 1 => {
                 let total = slide.reach() - 1;
                 Ok((total / 2, total - total / 2))
@@ -183,8 +221,37 @@ impl Padding {
                 )
                 .in_field("padding")),
             },
+            _ => self.pair(axis, axes),
         }
     }
+}
+
+/// How many elements of its window count along one axis.
+#[derive(Clone, Copy, Debug)]
+pub enum Count {
+    /// As many for every window.
+    Same(usize),
+    /// An i64 that depends on the window.
+    Varying(ScalarId),
+}
+
+/// `sum` over the product of `counts`; a multiplication where that is a number.
+pub fn divide(k: &mut KernelBuilder, sum: ScalarId, counts: &[Count]) -> ScalarId {
+    let mut same = 1.0;
+    let mut varying: Option<ScalarId> = None;
+    for &count in counts {
+        match count {
+            Count::Same(n) => same *= n as f64,
+            Count::Varying(n) => varying = Some(varying.map_or(n, |product| k.binary(BinaryOp::Mul, product, n))),
+        }
+    }
+    let Some(count) = varying else {
+        let factor = k.number(1.0 / same);
+        return k.mul(sum, factor);
+    };
+    let (count, same) = (k.cast(DType::F32, count), k.number(same));
+    let count = k.mul(count, same);
+    k.div(sum, count)
 }
 
 /// Splits a shape into (batch axes, channels, spatial axes), where `spatial` axes follow the channels and one batch axis
