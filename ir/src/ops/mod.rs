@@ -2,24 +2,39 @@
 //!
 //! [`Op::spec`] is the only `match` on [`Op`] in the workspace, and `LAYERS` below the only list of layer names.
 
+pub mod common;
+pub mod concat;
 pub mod constant;
 pub mod conv;
 pub mod dense;
+pub mod dropout;
+pub mod gather;
 pub mod input;
 pub mod map;
+pub mod matmul;
 pub mod max_pool;
 pub mod parameter;
+pub mod reduce;
 pub mod reshape;
+pub mod softmax;
+pub mod transpose;
 pub mod window;
 
+pub use concat::{Concat, Stack};
 pub use constant::Constant;
 pub use conv::Conv;
 pub use dense::Dense;
+pub use dropout::Dropout;
+pub use gather::{Embedding, Gather, IndexSelect};
 pub use input::Input;
 pub use map::Map;
+pub use matmul::MatMul;
 pub use max_pool::MaxPool;
 pub use parameter::{Initializer, Parameter};
-pub use reshape::Flatten;
+pub use reduce::{Reduce, Reduction};
+pub use reshape::{Flatten, Reshape, Squeeze, Unflatten, Unsqueeze};
+pub use softmax::{LogSoftmax, Softmax};
+pub use transpose::{Permute, Transpose};
 
 use crate::kernel::build::Operand;
 use crate::kernel::{BufferId, Kernel};
@@ -41,6 +56,22 @@ pub enum Op {
     Dense(Dense),
     MaxPool(MaxPool),
     Flatten(Flatten),
+    Concat(Concat),
+    Dropout(Dropout),
+    Embedding(Embedding),
+    Gather(Gather),
+    IndexSelect(IndexSelect),
+    LogSoftmax(LogSoftmax),
+    MatMul(MatMul),
+    Permute(Permute),
+    Reduce(Reduce),
+    Reshape(Reshape),
+    Softmax(Softmax),
+    Squeeze(Squeeze),
+    Stack(Stack),
+    Transpose(Transpose),
+    Unflatten(Unflatten),
+    Unsqueeze(Unsqueeze),
 }
 
 impl Op {
@@ -55,6 +86,22 @@ impl Op {
             Op::Dense(op) => op,
             Op::MaxPool(op) => op,
             Op::Flatten(op) => op,
+            Op::Concat(op) => op,
+            Op::Dropout(op) => op,
+            Op::Embedding(op) => op,
+            Op::Gather(op) => op,
+            Op::IndexSelect(op) => op,
+            Op::LogSoftmax(op) => op,
+            Op::MatMul(op) => op,
+            Op::Permute(op) => op,
+            Op::Reduce(op) => op,
+            Op::Reshape(op) => op,
+            Op::Softmax(op) => op,
+            Op::Squeeze(op) => op,
+            Op::Stack(op) => op,
+            Op::Transpose(op) => op,
+            Op::Unflatten(op) => op,
+            Op::Unsqueeze(op) => op,
         }
     }
 }
@@ -110,7 +157,20 @@ impl Op {
 }
 
 /// The kinds of layers that a model file can name, file by file.
-pub const LAYERS: &[&[LayerKind]] = &[map::LAYERS, conv::LAYERS, dense::LAYERS, max_pool::LAYERS, reshape::LAYERS];
+pub const LAYERS: &[&[LayerKind]] = &[
+    map::LAYERS,
+    conv::LAYERS,
+    dense::LAYERS,
+    max_pool::LAYERS,
+    reshape::LAYERS,
+    concat::LAYERS,
+    dropout::LAYERS,
+    gather::LAYERS,
+    matmul::LAYERS,
+    reduce::LAYERS,
+    softmax::LAYERS,
+    transpose::LAYERS,
+];
 
 /// The kind of layer of this name.
 pub fn layer_kind(name: &str) -> Option<&'static LayerKind> {
