@@ -2,7 +2,7 @@
 
 use fusewright_ir::kernel::build::Operand;
 use fusewright_ir::kernel::{self, BufferId, BufferInfo, NamedKernel, Program, Role, Scalar};
-use fusewright_ir::ops::{LAYERS, Map, Op, OpSpec, Site, layer_kind};
+use fusewright_ir::ops::{LAYERS, Map, Op, OpSpec, Real, Site, layer_kind};
 use fusewright_ir::tensor::{Array, DType, TensorType};
 use fusewright_ir::text::Value;
 use fusewright_ir::{GraphBuilder, ValueId};
@@ -14,36 +14,123 @@ use std::ops::Range;
 fn cases() -> Vec<Case> {
     vec![
         case("Abs", f32(&[17])),
+        case("Acos", f32(&[17])).values(0, -0.9..0.9),
+        case("Acosh", f32(&[17])).values(0, 1.1..9.0),
         case("Add", [f32(&[2, 3, 5]), f32(&[3, 1])]),
         case("Add", [i64(&[7]), i64(&[7])]),
+        case("Amax(dim: 0)", f32(&[5, 3])),
+        case("Amax(dim: [0, 2], keepdim: true)", i64(&[3, 4, 5])),
+        case("Amin", f32(&[5, 3])),
+        case("And", [boolean(&[9]), boolean(&[9])]),
+        case("Asin", f32(&[17])).values(0, -0.9..0.9),
+        case("Asinh", f32(&[17])),
+        case("Atan", f32(&[17])),
+        case("Atan2", [f32(&[33]), f32(&[33])]),
+        case("Atanh", f32(&[17])).values(0, -0.9..0.9),
+        case("Ceil", f32(&[33])),
+        case("Celu(alpha: 0.5)", f32(&[33])),
+        case("Clip(min: -0.5)", f32(&[33])),
+        case("Clip(min: 1, max: -1)", f32(&[33])),
+        case("Concat", f32(&[2, 3])),
+        case("Concat(dim: -2)", [f32(&[2, 1, 3]), f32(&[2, 4, 3]), f32(&[2, 2, 3])]),
         case("Conv1d(out: 3, kernel_size: 3, stride: 2)", f32(&[2, 2, 11])),
         case("Conv2d(out: 4, kernel_size: 3, padding: 1)", f32(&[2, 3, 7, 8])),
         case("Conv2d(out: 4, kernel_size: 3, groups: 2, dilation: 2, bias: false)", f32(&[2, 4, 9, 6])),
         case("Conv2d(out: 2, kernel_size: [2, 3], padding: [(1, 0), (0, 2)], flip_kernel: true)", f32(&[3, 6, 5])),
         case("Conv3d(out: 2, kernel_size: 2, padding: \"same\")", f32(&[1, 2, 3, 4, 5])),
+        case("Cos", f32(&[17])),
+        case("Cosh", f32(&[17])),
         case("Dense(out: 5)", f32(&[3, 17])),
         case("Dense(out: 5, bias: false)", f32(&[4])),
         case("Div", [f32(&[33]), f32(&[33])]),
+        case("Dropout", f32(&[2, 3])),
+        case("Elu(alpha: 2)", f32(&[33])),
+        case("Embedding(num_embeddings: 10, embedding_dim: 4)", i64(&[2, 3])).values(0, 0.0..10.0),
+        case("Equal", [i64(&[65]), i64(&[65])]),
+        case("Erf", f32(&[33])),
         case("Exp", f32(&[17])),
+        case("Expm1", f32(&[33])),
         case("Flatten", f32(&[2, 3, 4, 5])),
         case("Flatten(start_dim: 0, end_dim: 1)", i64(&[2, 3, 4])),
+        case("Floor", f32(&[33])),
+        case("Gather(dim: 1)", [f32(&[3, 5, 2]), i64(&[2, 7, 2])]).values(1, 0.0..5.0),
         case("Gelu", f32(&[33])),
+        case("GeluTanh", f32(&[33])).values(0, -9.0..9.0),
+        case("Greater", [f32(&[65]), f32(&[65])]),
+        case("GreaterEqual", [f32(&[65]), f32(&[65])]),
+        case("Hardsigmoid", f32(&[33])).values(0, -5.0..5.0),
+        case("Hardswish", f32(&[33])).values(0, -5.0..5.0),
+        case("Hardtanh(max_val: 0.5)", f32(&[33])),
         case("Identity", u8(&[9])),
+        case("IndexSelect(dim: -1)", [f32(&[3, 5]), i64(&[7])]).values(1, 0.0..5.0),
+        case("LeakyRelu(negative_slope: 0.2)", f32(&[33])),
         case("Less", [f32(&[4, 65]), f32(&[65])]),
+        case("LessEqual", [f32(&[65]), f32(&[65])]),
         case("Log", f32(&[17])).values(0, 0.1..9.0),
+        case("Log10", f32(&[17])).values(0, 0.1..9.0),
+        case("Log1p", f32(&[17])).values(0, -0.5..9.0),
+        case("Log2", f32(&[17])).values(0, 0.1..9.0),
+        case("LogAddExp", [f32(&[33]), f32(&[33])]).values(0, -50.0..50.0),
+        case("LogSigmoid", f32(&[33])).values(0, -200.0..200.0),
+        case("LogSoftmax(dim: 1)", f32(&[3, 5, 2])),
+        case("LogSumExp(dim: [0, 1])", f32(&[3, 5, 2])).values(0, -100.0..100.0),
+        case("MatMul", [f32(&[3, 4]), f32(&[4, 5])]),
+        case("MatMul", [f32(&[4]), f32(&[4])]),
+        case("MatMul", [f32(&[4]), f32(&[2, 4, 5])]),
+        case("MatMul", [f32(&[2, 3, 4]), f32(&[4])]),
+        case("MatMul", [f32(&[2, 1, 3, 4]), f32(&[7, 4, 5])]),
         case("Max", [f32(&[33]), f32(&[33])]),
         case("MaxPool1d(kernel_size: 3)", f32(&[2, 10])),
         case("MaxPool2d(kernel_size: 3, stride: 2, padding: 1, ceil_mode: true)", f32(&[2, 3, 8, 9])),
         case("MaxPool3d(kernel_size: 2, dilation: 2)", f32(&[1, 2, 4, 5, 6])),
+        case("Mean(dim: [-1, -2])", f32(&[2, 3, 4, 5])),
         case("Min", [f32(&[33]), f32(&[1])]),
+        case("Mish", f32(&[33])).values(0, -50.0..50.0),
         case("Mul", [f32(&[33]), f32(&[33])]),
         case("Neg", f32(&[8])),
+        case("Not", boolean(&[9])),
+        case("NotEqual", [f32(&[65]), f32(&[65])]),
+        case("Or", [boolean(&[9]), boolean(&[9])]),
+        case("Permute(dims: [2, 0, -2])", f32(&[2, 3, 4])),
+        case("Pow", [f32(&[33]), f32(&[33])]).values(0, 0.1..4.0),
+        case("Prod(dim: 1)", f32(&[3, 4])),
+        case("Prod", i64(&[5])),
+        case("Reciprocal", f32(&[33])).values(0, 0.1..4.0),
         case("Relu", f32(&[2, 33])),
+        case("Relu6", f32(&[33])).values(0, -9.0..9.0),
+        case("Reshape(shape: [4, -1])", f32(&[2, 3, 4])),
+        case("Reshape(shape: [4, 6])", f32(&[6, 4])),
+        case("Round", f32(&[65])).values(0, -5.0..5.0),
+        case("Rsqrt", f32(&[33])).values(0, 0.1..4.0),
+        case("Selu", f32(&[33])),
         case("Sigmoid", f32(&[33])),
+        case("Sign", f32(&[65])),
+        case("Sign", i64(&[17])),
+        case("Silu", f32(&[33])),
+        case("Sin", f32(&[17])),
+        case("Sinh", f32(&[17])),
+        case("Softmax(dim: -1)", f32(&[3, 17])),
+        case("Softmax(dim: 1)", f32(&[3, 5, 2])).values(0, -100.0..100.0),
+        case("Softplus", f32(&[33])).values(0, -30.0..30.0),
+        case("Softplus(beta: 2, threshold: 5)", f32(&[33])).values(0, -9.0..9.0),
+        case("Softsign", f32(&[33])),
         case("Sqrt", f32(&[17])).values(0, 0.0..9.0),
+        case("Square", f32(&[33])),
+        case("Square", u8(&[33])),
+        case("Squeeze", f32(&[1, 3, 1, 2])),
+        case("Squeeze(dim: [0, 1])", f32(&[1, 3, 1, 2])),
+        case("Stack(dim: 1)", [f32(&[2, 3]), f32(&[2, 3]), f32(&[2, 3])]),
         case("Sub", [f32(&[4, 1]), f32(&[5])]),
+        case("Sum", f32(&[3, 5])),
+        case("Sum(dim: 1, keepdim: true)", boolean(&[3, 5])),
+        case("Tan", f32(&[17])).values(0, -1.0..1.0),
         case("Tanh", f32(&[33])),
+        case("Transpose(dim0: -1, dim1: 0)", f32(&[2, 3, 4])),
+        case("Trunc", f32(&[33])),
+        case("Unflatten(dim: 1, sizes: [2, -1])", f32(&[2, 6, 2])),
+        case("Unsqueeze(dim: 1)", f32(&[2, 3])),
         case("Where", [boolean(&[4, 9]), f32(&[9]), f32(&[4, 1])]),
+        case("Xor", [boolean(&[9]), boolean(&[9])]),
     ]
 }
 
@@ -111,7 +198,12 @@ fn boolean(dims: &[usize]) -> TensorType {
 
 fn read(layer: &str) -> Op {
     let (name, fields) = layer.split_at(layer.find('(').unwrap_or(layer.len()));
-    if let (Some(map), "") = (Map::named(name), fields) {
+    if let Some(mut map) = Map::named(name) {
+        let pairs = fields.trim_matches(['(', ')']).split(',').filter_map(|pair| pair.split_once(": "));
+        for (attribute, number) in pairs {
+            let place = map.function.attributes.iter().position(|(known, _)| *known == attribute.trim());
+            map.attributes[place.expect("a known attribute")] = Real(number.parse().expect("a number"));
+        }
         return Op::Map(map);
     }
     let kind = layer_kind(name).unwrap_or_else(|| panic!("no layer is called {name}"));

@@ -140,7 +140,7 @@ functions! {
         => x * 0.5 * erfc(-x / SQRT_2);
     GeluTanh(x) Float "the tanh approximation of Gelu"
         => x * ((x * x * 0.044715 + 1.0) * x * (2.0 * (2.0 / PI).sqrt())).sigmoid()
-        => 0.5 * x * (1.0 + ((2.0 / PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh());
+        => x / (1.0 + (-2.0 * (2.0 / PI).sqrt() * (x + 0.044715 * x.powi(3))).exp());
     Mish(x) Float "x * tanh(softplus(x))"
         => {
             // tanh(ln(1 + e)) is e (e + 2) / (e (e + 2) + 2); above 0, over e^2, with u = 1 / e.
