@@ -7,6 +7,7 @@ mod accumulate;
 pub mod bounded;
 pub mod build;
 pub mod evaluate;
+pub mod formula;
 pub mod index;
 pub mod print;
 pub mod scalar;

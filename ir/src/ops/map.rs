@@ -6,7 +6,9 @@
 use super::*;
 use crate::Dim;
 use crate::kernel::build::Operand;
-use crate::kernel::{BinaryOp, CompareOp, Index, KernelBuilder, ScalarId, UnaryOp};
+use crate::kernel::formula::{Formula, IntoTerm, Term};
+use crate::kernel::{CompareOp, Index, KernelBuilder, ScalarId, UnaryOp};
+use std::f64::consts::{FRAC_2_SQRT_PI, LN_2, LOG2_E, LOG10_E, PI, SQRT_2};
 
 /// An elementwise function of one, two or three tensors.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,6 +24,8 @@ pub struct Map {
 pub struct Function {
     /// The name in a model file.
     pub name: &'static str,
+    /// One line for people.
+    pub about: &'static str,
     /// Attributes and their defaults, PyTorch's.
     pub attributes: &'static [(&'static str, f64)],
     /// The number of operands.
@@ -29,7 +33,7 @@ pub struct Function {
     /// The element types it takes and gives.
     pub types: Signature,
     /// The formula: operands, attributes.
-    pub formula: fn(&mut KernelBuilder, &[ScalarId], &[f64]) -> ScalarId,
+    pub formula: for<'f> fn(&[Term<'f>], &[f64]) -> Term<'f>,
     /// The same in f64, written apart from the formula.
     pub reference: fn(&[f64], &[f64]) -> f64,
 }
@@ -39,8 +43,10 @@ pub struct Function {
 pub enum Signature {
     /// Floats to floats.
     Float,
-    /// Any one numeric type to itself.
+    /// Any one numeric type to itself; integers wrap.
     Number,
+    /// Any one type to itself.
+    Any,
     /// Any one type to truth values.
     Compare,
     /// Truth values to truth values.
@@ -68,132 +74,171 @@ impl Map {
     }
 }
 
-/// A unary function that is a scalar of the kernel IR.
-macro_rules! primitive {
-    ($name:literal, $op:ident, $types:ident, $reference:expr) => {
-        Function {
-            name: $name,
-            attributes: &[],
-            arity: 1,
+/// Makes `FUNCTIONS` and `LAYERS` of rows
+/// `Name(operands; attribute = default) Signature "about" => formula of terms => reference in f64;`.
+macro_rules! functions {
+    ($($name:ident($($x:ident),+ $(; $($attribute:ident = $default:expr),+)?) $types:ident $about:literal
+        => $formula:expr => $reference:expr;)*) => {
+        /// All elementwise functions.
+        pub static FUNCTIONS: &[Function] = &[$(Function {
+            name: stringify!($name),
+            about: $about,
+            attributes: &[$($((stringify!($attribute), $default)),+)?],
+            arity: [$(stringify!($x)),+].len(),
             types: Signature::$types,
-            formula: |k, x, _| k.unary(UnaryOp::$op, x[0]),
-            reference: |x, _| ($reference)(x[0]),
-        }
-    };
-}
+            formula: |operands, attributes| {
+                let &[$($x),+] = operands else { unreachable!("as many operands as `arity`") };
+                let &[$($($attribute),+)?] = attributes else { unreachable!("as many as `attributes`") };
+                $formula
+            },
+            reference: |operands, attributes| {
+                let &[$($x),+] = operands else { unreachable!("as many operands as `arity`") };
+                let &[$($($attribute),+)?] = attributes else { unreachable!("as many as `attributes`") };
+                $reference
+            },
+        }),*];
 
-/// A binary function that is a scalar of the kernel IR.
-macro_rules! binary {
-    ($name:literal, $op:ident, $types:ident, $reference:expr) => {
-        Function {
-            name: $name,
-            attributes: &[],
-            arity: 2,
-            types: Signature::$types,
-            formula: |k, x, _| k.binary(BinaryOp::$op, x[0], x[1]),
-            reference: |x, _| ($reference)(x[0], x[1]),
-        }
-    };
-}
-
-macro_rules! compare {
-    ($name:literal, $op:ident, $reference:expr) => {
-        Function {
-            name: $name,
-            attributes: &[],
-            arity: 2,
-            types: Signature::Compare,
-            formula: |k, x, _| k.compare(CompareOp::$op, x[0], x[1]),
-            reference: |x, _| f64::from(u8::from(($reference)(&x[0], &x[1]))),
-        }
-    };
-}
-
-/// All elementwise functions.
-pub static FUNCTIONS: &[Function] = &[
-    Function {
-        name: "Identity",
-        attributes: &[],
-        arity: 1,
-        types: Signature::Number,
-        formula: |_, x, _| x[0],
-        reference: |x, _| x[0],
-    },
-    Function {
-        name: "Relu",
-        attributes: &[],
-        arity: 1,
-        types: Signature::Number,
-        formula: |k, x, _| {
-            let zero = zero_of(k, x[0]);
-            k.max(x[0], zero)
-        },
-        reference: |x, _| if x[0] < 0.0 { 0.0 } else { x[0] },
-    },
-    Function {
-        name: "Gelu",
-        attributes: &[],
-        arity: 1,
-        types: Signature::Float,
-        formula: |k, x, _| {
-            let below = k.unary(UnaryOp::NormalCdf, x[0]);
-            k.mul(x[0], below)
-        },
-        reference: |x, _| x[0] * 0.5 * erfc(-x[0] / std::f64::consts::SQRT_2),
-    },
-    primitive!("Sigmoid", Sigmoid, Float, |x: f64| 1.0 / (1.0 + (-x).exp())),
-    primitive!("Tanh", Tanh, Float, f64::tanh),
-    primitive!("Exp", Exp, Float, f64::exp),
-    primitive!("Log", Log, Float, f64::ln),
-    primitive!("Sqrt", Sqrt, Float, f64::sqrt),
-    primitive!("Abs", Abs, Number, f64::abs),
-    primitive!("Neg", Neg, Number, |x: f64| -x),
-    binary!("Add", Add, Number, |a, b| a + b),
-    binary!("Sub", Sub, Number, |a, b| a - b),
-    binary!("Mul", Mul, Number, |a, b| a * b),
-    binary!("Div", Div, Float, |a, b| a / b),
-    binary!("Max", Max, Number, maximum),
-    binary!("Min", Min, Number, |a: f64, b: f64| -maximum(-a, -b)),
-    compare!("Less", Lt, f64::lt),
-    Function {
-        name: "Where",
-        attributes: &[],
-        arity: 3,
-        types: Signature::Select,
-        formula: |k, x, _| k.select(x[0], x[1], x[2]),
-        reference: |x, _| if x[0] != 0.0 { x[1] } else { x[2] },
-    },
-];
-
-/// A layer kind for each row: written once a row because constants cannot loop; a test holds the two lists together.
-macro_rules! layers {
-    ($($name:literal: $about:literal),* $(,)?) => {
         /// The layers of this file.
-        pub const LAYERS: &[LayerKind] =
-            &[$(LayerKind { name: $name, about: $about, read: |fields| read($name, fields) }),*];
+        pub const LAYERS: &[LayerKind] = &[$(LayerKind {
+            name: stringify!($name),
+            about: $about,
+            read: |fields| read(stringify!($name), fields),
+        }),*];
     };
 }
 
-layers! {
-    "Identity": "x",
-    "Relu": "max(x, 0)",
-    "Gelu": "x * Phi(x), with the error function",
-    "Sigmoid": "1 / (1 + e^-x)",
-    "Tanh": "hyperbolic tangent",
-    "Exp": "e^x",
-    "Log": "natural logarithm",
-    "Sqrt": "square root",
-    "Abs": "|x|",
-    "Neg": "-x",
-    "Add": "a + b",
-    "Sub": "a - b",
-    "Mul": "a * b",
-    "Div": "a / b",
-    "Max": "the greater of a and b",
-    "Min": "the lesser of a and b",
-    "Less": "a < b",
-    "Where": "b where a holds, else c",
+// Formulas never overflow on the way to a finite result: `ln_1p(exp(-|x|))` stands for `ln(1 + exp(x)) - max(x, 0)`.
+// Where a comparison with NaN picks a branch, that branch gives NaN.
+functions! {
+    Identity(x) Any "x" => x => x;
+
+    Relu(x) Number "max(x, 0)" => x.max(0.0) => if x < 0.0 { 0.0 } else { x };
+    Relu6(x) Number "x between 0 and 6" => x.max(0.0).min(6.0) => clamp(x, 0.0, 6.0);
+    LeakyRelu(x; negative_slope = 0.01) Float "x, times `negative_slope` below 0"
+        => x.above(0.0).choose(x, x * negative_slope)
+        => if x > 0.0 { x } else { negative_slope * x };
+    Elu(x; alpha = 1.0) Float "x, or alpha * (e^x - 1) below 0"
+        => x.above(0.0).choose(x, x.exp_m1() * alpha)
+        => if x > 0.0 { x } else { alpha * (x.exp() - 1.0) };
+    Selu(x) Float "an Elu whose outputs keep mean 0 and variance 1 (Klambauer et al. 2017)"
+        => x.above(0.0).choose(x * SELU_SCALE, x.exp_m1() * (SELU_SCALE * SELU_ALPHA))
+        => SELU_SCALE * if x > 0.0 { x } else { SELU_ALPHA * (x.exp() - 1.0) };
+    Celu(x; alpha = 1.0) Float "x, or alpha * (e^(x / alpha) - 1) below 0"
+        => x.above(0.0).choose(x, (x / alpha).exp_m1() * alpha)
+        => if x > 0.0 { x } else { alpha * ((x / alpha).exp() - 1.0) };
+    Sigmoid(x) Float "1 / (1 + e^-x)" => x.sigmoid() => 1.0 / (1.0 + (-x).exp());
+    Hardsigmoid(x) Float "(x + 3) / 6 between 0 and 1"
+        => (x + 3.0).max(0.0).min(6.0) / 6.0
+        => clamp(x / 6.0 + 0.5, 0.0, 1.0);
+    Tanh(x) Float "hyperbolic tangent" => x.tanh() => x.tanh();
+    Silu(x) Float "x * sigmoid(x)" => x * x.sigmoid() => x / (1.0 + (-x).exp());
+    Hardswish(x) Float "x * hardsigmoid(x)"
+        => x * (x + 3.0).max(0.0).min(6.0) / 6.0
+        => x * clamp(x / 6.0 + 0.5, 0.0, 1.0);
+    Gelu(x) Float "x * Phi(x), with the error function"
+        => x * x.apply(UnaryOp::NormalCdf)
+        => x * 0.5 * erfc(-x / SQRT_2);
+    GeluTanh(x) Float "the tanh approximation of Gelu"
+        => x * ((x * x * 0.044715 + 1.0) * x * (2.0 * (2.0 / PI).sqrt())).sigmoid()
+        => x / (1.0 + (-2.0 * (2.0 / PI).sqrt() * (x + 0.044715 * x.powi(3))).exp());
+    Mish(x) Float "x * tanh(softplus(x))"
+        => {
+            // tanh(ln(1 + e)) is e (e + 2) / (e (e + 2) + 2); above 0, over e^2, with u = 1 / e.
+            let u = (-x.abs()).exp();
+            let below = u * (u + 2.0);
+            let (above, up) = (u * 2.0 + 1.0, x.above(0.0));
+            x * up.choose(above, below) / up.choose(above + u * u * 2.0, below + 2.0)
+        }
+        => x * (if x > 30.0 { x } else { x.exp().ln_1p() }).tanh();
+    Softplus(x; beta = 1.0, threshold = 20.0) Float "ln(1 + e^(beta x)) / beta, and x where beta x is above `threshold`"
+        => {
+            let z = x * beta;
+            z.above(threshold).choose(x, (z.max(0.0) + (-z.abs()).exp().ln_1p()) / beta)
+        }
+        => {
+            let z = beta * x;
+            if z > threshold { x } else if z > 40.0 { z / beta } else { z.exp().ln_1p() / beta }
+        };
+    Softsign(x) Float "x / (1 + |x|)" => x / (x.abs() + 1.0) => x / (1.0 + x.abs());
+    LogSigmoid(x) Float "ln(sigmoid(x))"
+        => x.min(0.0) - (-x.abs()).exp().ln_1p()
+        => if x < -40.0 { x } else { -(-x).exp().ln_1p() };
+    Hardtanh(x; min_val = -1.0, max_val = 1.0) Float "x between `min_val` and `max_val`"
+        => x.max(min_val).min(max_val)
+        => clamp(x, min_val, max_val);
+    Clip(x; min = f64::NEG_INFINITY, max = f64::INFINITY) Float "x between `min` and `max`"
+        => x.max(min).min(max)
+        => clamp(x, min, max);
+
+    Exp(x) Float "e^x" => x.exp() => x.exp();
+    Expm1(x) Float "e^x - 1, accurate near 0" => x.exp_m1() => x.exp_m1();
+    Log(x) Float "natural logarithm" => x.ln() => x.ln();
+    Log1p(x) Float "ln(1 + x), accurate near 0" => x.ln_1p() => x.ln_1p();
+    Log2(x) Float "logarithm to base 2" => x.ln() * LOG2_E => x.log2();
+    Log10(x) Float "logarithm to base 10" => x.ln() * LOG10_E => x.log10();
+    Sqrt(x) Float "square root" => x.sqrt() => x.sqrt();
+    Rsqrt(x) Float "1 / square root" => 1.0 / x.sqrt() => x.sqrt().recip();
+    Square(x) Number "x^2" => x * x => x * x;
+    Reciprocal(x) Float "1 / x" => 1.0 / x => x.recip();
+    Abs(x) Number "|x|" => x.abs() => x.abs();
+    Neg(x) Number "-x" => -x => -x;
+    Sign(x) Number "-1, 0 or 1; NaN of NaN"
+        => x.above(0.0).choose(1.0.beside(x), x.below(0.0).choose((-1.0).beside(x), x))
+        => if x == 0.0 || x.is_nan() { x } else { x.signum() };
+    Erf(x) Float "the error function" => x.apply(UnaryOp::Erf) => erf(x);
+
+    Sin(x) Float "sine" => x.apply(UnaryOp::Sin) => x.sin();
+    Cos(x) Float "cosine" => x.apply(UnaryOp::Cos) => x.cos();
+    Tan(x) Float "tangent" => x.apply(UnaryOp::Tan) => x.tan();
+    Asin(x) Float "inverse sine" => x.apply(UnaryOp::Asin) => x.asin();
+    Acos(x) Float "inverse cosine" => x.apply(UnaryOp::Acos) => x.acos();
+    Atan(x) Float "inverse tangent" => x.apply(UnaryOp::Atan) => x.atan();
+    Sinh(x) Float "hyperbolic sine" => x.apply(UnaryOp::Sinh) => x.sinh();
+    Cosh(x) Float "hyperbolic cosine" => x.apply(UnaryOp::Cosh) => x.cosh();
+    Asinh(x) Float "inverse hyperbolic sine" => x.apply(UnaryOp::Asinh) => x.asinh();
+    Acosh(x) Float "inverse hyperbolic cosine" => x.apply(UnaryOp::Acosh) => x.acosh();
+    Atanh(x) Float "inverse hyperbolic tangent" => x.apply(UnaryOp::Atanh) => x.atanh();
+
+    Floor(x) Float "rounded down" => x.apply(UnaryOp::Floor) => x.floor();
+    Ceil(x) Float "rounded up" => x.apply(UnaryOp::Ceil) => x.ceil();
+    Round(x) Float "rounded to the nearest integer, ties to even" => x.apply(UnaryOp::Round) => x.round_ties_even();
+    Trunc(x) Float "rounded towards 0" => x.apply(UnaryOp::Trunc) => x.trunc();
+
+    Add(a, b) Number "a + b" => a + b => a + b;
+    Sub(a, b) Number "a - b" => a - b => a - b;
+    Mul(a, b) Number "a * b" => a * b => a * b;
+    Div(a, b) Float "a / b" => a / b => a / b;
+    Max(a, b) Number "the greater of a and b" => a.max(b) => maximum(a, b);
+    Min(a, b) Number "the lesser of a and b" => a.min(b) => -maximum(-a, -b);
+    Pow(a, b) Float "a^b" => a.pow(b) => a.powf(b);
+    Atan2(y, x) Float "the angle of the point (x, y): y comes first" => y.atan2(x) => y.atan2(x);
+    LogAddExp(a, b) Float "ln(e^a + e^b)"
+        => {
+            // Equal infinities have a distance of 0, not NaN.
+            let distance = a.equals(b).choose(0.0.beside(a), a - b);
+            a.max(b) + (-distance.abs()).exp().ln_1p()
+        }
+        => if a == b { a + LN_2 } else { maximum(a, b) + (-(a - b).abs()).exp().ln_1p() };
+
+    Equal(a, b) Compare "a = b" => a.is(CompareOp::Eq, b) => truth(a == b);
+    NotEqual(a, b) Compare "a differs from b; true of NaN" => a.is(CompareOp::Ne, b) => truth(a != b);
+    Less(a, b) Compare "a < b" => a.is(CompareOp::Lt, b) => truth(a < b);
+    LessEqual(a, b) Compare "a <= b" => a.is(CompareOp::Le, b) => truth(a <= b);
+    Greater(a, b) Compare "a > b" => a.is(CompareOp::Gt, b) => truth(a > b);
+    GreaterEqual(a, b) Compare "a >= b" => a.is(CompareOp::Ge, b) => truth(a >= b);
+
+    And(a, b) Logic "both" => a.and(b) => truth(a + b == 2.0);
+    Or(a, b) Logic "either or both" => a.or(b) => truth(a + b > 0.0);
+    Xor(a, b) Logic "one, not both" => a.xor(b) => truth(a != b);
+    Not(a) Logic "the opposite" => a.apply(UnaryOp::Not) => 1.0 - a;
+    Where(condition, yes, no) Select "the second where the first holds, else the third"
+        => condition.choose(yes, no)
+        => if condition != 0.0 { yes } else { no };
 }
+
+/// The constants of Klambauer et al. 2017, to all digits of f64.
+const SELU_ALPHA: f64 = 1.673_263_242_354_377_2;
+const SELU_SCALE: f64 = 1.050_700_987_355_480_5;
 
 fn read(name: &str, fields: &Value) -> Result<Op, FieldError> {
     let mut map = Map::named(name).expect("every layer of this file has its row");
@@ -206,9 +251,8 @@ fn read(name: &str, fields: &Value) -> Result<Op, FieldError> {
     Ok(Op::Map(map))
 }
 
-fn zero_of(k: &mut KernelBuilder, like: ScalarId) -> ScalarId {
-    let dtype = k.dtype(like);
-    k.literal(crate::kernel::Literal::of(dtype, 0.0))
+fn truth(holds: bool) -> f64 {
+    f64::from(u8::from(holds))
 }
 
 /// The greater, NaN if either is.
@@ -216,8 +260,44 @@ pub(super) fn maximum(a: f64, b: f64) -> f64 {
     if a.is_nan() || a > b { a } else { b }
 }
 
-/// The complementary error function in f64: the series of erf near 0, and the continued fraction of Laplace beyond
-/// (Abramowitz and Stegun 7.1.5 and 7.1.14), to about 1e-15.
+/// x between two bounds, the upper one where they cross; NaN of NaN.
+fn clamp(x: f64, low: f64, high: f64) -> f64 {
+    if x.is_nan() {
+        return x;
+    }
+    let raised = if x < low { low } else { x };
+    if raised > high { high } else { raised }
+}
+
+/// A whole number as an integer type holds it after arithmetic that wraps; other types are left alone.
+fn wrapped(value: f64, dtype: DType) -> f64 {
+    match dtype {
+        DType::I32 => f64::from(value as i64 as i32),
+        DType::U32 => f64::from(value as i64 as u32),
+        DType::U8 => f64::from(value as i64 as u8),
+        DType::F32 | DType::F64 | DType::I64 | DType::Bool => value,
+    }
+}
+
+/// The error function in f64: its series near 0 (Abramowitz and Stegun 7.1.5), by [`erfc`] beyond.
+pub fn erf(x: f64) -> f64 {
+    if x.is_nan() || x.abs() > 2.5 {
+        return 1.0 - erfc(x);
+    }
+    let (mut term, mut sum) = (x, x);
+    for n in 1..200 {
+        term *= -x * x / f64::from(n);
+        let next = sum + term / f64::from(2 * n + 1);
+        if next == sum {
+            break;
+        }
+        sum = next;
+    }
+    sum * FRAC_2_SQRT_PI
+}
+
+/// The complementary error function in f64: by [`erf`] near 0, the continued fraction of Laplace beyond (Abramowitz and
+/// Stegun 7.1.14), to about 1e-15.
 pub fn erfc(x: f64) -> f64 {
     if x < 0.0 {
         return 2.0 - erfc(-x);
@@ -226,19 +306,10 @@ pub fn erfc(x: f64) -> f64 {
         return if x.is_nan() { x } else { 0.0 };
     }
     if x < 2.5 {
-        let (mut term, mut sum) = (x, x);
-        for n in 1..200 {
-            term *= -x * x / f64::from(n);
-            let next = sum + term / f64::from(2 * n + 1);
-            if next == sum {
-                break;
-            }
-            sum = next;
-        }
-        return 1.0 - sum * std::f64::consts::FRAC_2_SQRT_PI;
+        return 1.0 - erf(x);
     }
     let fraction = (1..120).rev().fold(0.0, |below, n| f64::from(n) / 2.0 / (x + below));
-    (-x * x).exp() / (x + fraction) * std::f64::consts::FRAC_2_SQRT_PI / 2.0
+    (-x * x).exp() / (x + fraction) * FRAC_2_SQRT_PI / 2.0
 }
 
 /// The shape that operands broadcast to.
@@ -323,7 +394,11 @@ impl OpSpec for Map {
         let axes = k.outer_axes();
         let operands: Vec<ScalarId> =
             site.inputs.iter().map(|input| k.load(input, broadcast_at(input, &axes))).collect();
-        let value = (self.function.formula)(&mut k, &operands, &self.values());
+        let value = {
+            let formula = Formula::new(&mut k);
+            let terms: SmallVec<[Term; 3]> = operands.iter().map(|&id| formula.term(id)).collect();
+            (self.function.formula)(&terms, &self.values()).id()
+        };
         k.store(out, axes, value);
         vec![k.finish()]
     }
@@ -341,7 +416,7 @@ impl OpSpec for Map {
                     input.at(&own)
                 })
                 .collect();
-            (self.function.reference)(&operands, &attributes)
+            wrapped((self.function.reference)(&operands, &attributes), outputs[0].dtype)
         });
         vec![output]
     }
@@ -351,11 +426,61 @@ impl OpSpec for Map {
 mod tests {
     use super::*;
 
+    fn evaluate(name: &str, operands: &[f64]) -> f64 {
+        let map = Map::named(name).unwrap();
+        (map.function.reference)(operands, &map.values())
+    }
+
     #[test]
-    fn every_row_is_a_layer() {
-        let rows: Vec<_> = FUNCTIONS.iter().map(|function| function.name).collect();
-        let layers: Vec<_> = LAYERS.iter().map(|layer| layer.name).collect();
-        assert_eq!(rows, layers);
+    fn names_are_unique() {
+        for (i, function) in FUNCTIONS.iter().enumerate() {
+            assert!(FUNCTIONS[..i].iter().all(|other| other != function), "two rows are called {}", function.name);
+        }
+    }
+
+    #[test]
+    fn nan_gives_nan() {
+        let takes_nan = |types| matches!(types, Signature::Float | Signature::Number | Signature::Any);
+        for function in FUNCTIONS.iter().filter(|function| takes_nan(function.types)) {
+            let value = evaluate(function.name, &vec![f64::NAN; function.arity]);
+            assert!(value.is_nan(), "{} of NaN is {value}", function.name);
+        }
+    }
+
+    #[test]
+    fn tails_neither_overflow_nor_vanish() {
+        for (name, operands, expected) in [
+            ("Softplus", &[1000.0][..], 1000.0),
+            ("LogSigmoid", &[-1000.0], -1000.0),
+            ("Mish", &[1000.0], 1000.0),
+            ("LogAddExp", &[1000.0, 1000.0], 1000.0 + LN_2),
+            ("LogAddExp", &[f64::INFINITY, f64::INFINITY], f64::INFINITY),
+            ("LogAddExp", &[f64::NEG_INFINITY, f64::NEG_INFINITY], f64::NEG_INFINITY),
+        ] {
+            assert_eq!(evaluate(name, operands), expected, "{name} of {operands:?}");
+        }
+    }
+
+    #[test]
+    fn shapes_broadcast_from_the_last_axis() {
+        let n = Dim::symbol("N");
+        let a = TensorType::f32([n.clone(), 3.into(), 1.into()]);
+        let b = TensorType::f32([3usize, 5]);
+        assert_eq!(broadcast(&[&a, &b]), Ok(vec![n, 3.into(), 5.into()]));
+        let mismatch = broadcast(&[&a, &TensorType::f32([2usize, 5])]).unwrap_err();
+        assert_eq!(mismatch.found, "f32[N, 3, 1] and f32[2, 5]");
+    }
+
+    #[test]
+    fn types_are_checked() {
+        let (float, truth) = (TensorType::f32([2usize]), TensorType::new(DType::Bool, [2usize]));
+        let infer = |name: &str, inputs: &[&TensorType]| Map::named(name).unwrap().infer(inputs);
+        assert_eq!(infer("Less", &[&float, &float]).unwrap()[0], truth);
+        assert_eq!(infer("Where", &[&truth, &float, &float]).unwrap()[0], float);
+        assert_eq!(infer("Where", &[&float, &float, &float]).unwrap_err().expected, "a bool condition");
+        assert_eq!(infer("And", &[&float, &float]).unwrap_err().expected, "bool operands");
+        assert_eq!(infer("Exp", &[&truth]).unwrap_err().expected, "f32 operands");
+        assert_eq!(infer("Add", &[&float, &truth]).unwrap_err().expected, "operands of one element type");
     }
 
     #[test]
@@ -367,6 +492,7 @@ mod tests {
             (-1.0, 1.8427007929497148),
         ] {
             assert!((erfc(x) / expected - 1.0).abs() < 1e-13, "erfc({x}) = {}", erfc(x));
+            assert!((erf(x) - (1.0 - expected)).abs() < 1e-15, "erf({x}) = {}", erf(x));
         }
     }
 }

@@ -5,21 +5,27 @@
 pub mod adaptive_pool;
 pub mod avg_pool;
 pub mod batch_norm;
+pub mod common;
+pub mod concat;
 pub mod constant;
 pub mod conv;
 pub mod conv_transpose;
 pub mod dense;
 pub mod depth_to_space;
 pub mod group_norm;
+pub mod dropout;
+pub mod gather;
 pub mod input;
 pub mod instance_norm;
 pub mod layer_norm;
 pub mod local_response_norm;
 pub mod map;
+pub mod matmul;
 pub mod max_pool;
 pub mod norm;
 pub mod pad;
 pub mod parameter;
+pub mod reduce;
 pub mod reshape;
 pub mod resize;
 pub mod window;
@@ -27,22 +33,34 @@ pub mod window;
 pub use adaptive_pool::{AdaptivePool, Extent, OutputSize, PoolKind};
 pub use avg_pool::AvgPool;
 pub use batch_norm::BatchNorm;
+pub mod softmax;
+pub mod transpose;
+pub mod window;
+
+pub use concat::{Concat, Stack};
 pub use constant::Constant;
 pub use conv::Conv;
 pub use conv_transpose::ConvTranspose;
 pub use dense::Dense;
 pub use depth_to_space::{PixelShuffle, PixelUnshuffle};
 pub use group_norm::GroupNorm;
+pub use dropout::Dropout;
+pub use gather::{Embedding, Gather, IndexSelect};
 pub use input::Input;
 pub use instance_norm::InstanceNorm;
 pub use layer_norm::LayerNorm;
 pub use local_response_norm::LocalResponseNorm;
 pub use map::Map;
+pub use matmul::MatMul;
 pub use max_pool::MaxPool;
 pub use pad::{Pad, PadMode};
 pub use parameter::{Initializer, Parameter};
 pub use reshape::Flatten;
 pub use resize::{Factors, ResizeMode, Upsample};
+pub use reduce::{Reduce, Reduction};
+pub use reshape::{Flatten, Reshape, Squeeze, Unflatten, Unsqueeze};
+pub use softmax::{LogSoftmax, Softmax};
+pub use transpose::{Permute, Transpose};
 
 use crate::kernel::build::Operand;
 use crate::kernel::{BufferId, Kernel};
@@ -76,6 +94,22 @@ pub enum Op {
     BatchNorm(BatchNorm),
     AvgPool(AvgPool),
     AdaptivePool(AdaptivePool),
+    Concat(Concat),
+    Dropout(Dropout),
+    Embedding(Embedding),
+    Gather(Gather),
+    IndexSelect(IndexSelect),
+    LogSoftmax(LogSoftmax),
+    MatMul(MatMul),
+    Permute(Permute),
+    Reduce(Reduce),
+    Reshape(Reshape),
+    Softmax(Softmax),
+    Squeeze(Squeeze),
+    Stack(Stack),
+    Transpose(Transpose),
+    Unflatten(Unflatten),
+    Unsqueeze(Unsqueeze),
 }
 
 impl Op {
@@ -102,6 +136,22 @@ impl Op {
             Op::BatchNorm(op) => op,
             Op::AvgPool(op) => op,
             Op::AdaptivePool(op) => op,
+            Op::Concat(op) => op,
+            Op::Dropout(op) => op,
+            Op::Embedding(op) => op,
+            Op::Gather(op) => op,
+            Op::IndexSelect(op) => op,
+            Op::LogSoftmax(op) => op,
+            Op::MatMul(op) => op,
+            Op::Permute(op) => op,
+            Op::Reduce(op) => op,
+            Op::Reshape(op) => op,
+            Op::Softmax(op) => op,
+            Op::Squeeze(op) => op,
+            Op::Stack(op) => op,
+            Op::Transpose(op) => op,
+            Op::Unflatten(op) => op,
+            Op::Unsqueeze(op) => op,
         }
     }
 }
@@ -174,6 +224,18 @@ pub const LAYERS: &[&[LayerKind]] = &[
     pad::LAYERS,
     reshape::LAYERS,
     resize::LAYERS,
+    map::LAYERS,
+    conv::LAYERS,
+    dense::LAYERS,
+    max_pool::LAYERS,
+    reshape::LAYERS,
+    concat::LAYERS,
+    dropout::LAYERS,
+    gather::LAYERS,
+    matmul::LAYERS,
+    reduce::LAYERS,
+    softmax::LAYERS,
+    transpose::LAYERS,
 ];
 
 /// The kind of layer of this name.
