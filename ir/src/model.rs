@@ -180,16 +180,8 @@ impl Model {
             Some((field, span)) => (format!("`{field}` does not fit"), Some(span)),
             None => ("it does not fit these sizes".to_string(), node.span.clone()),
         };
-        let inputs: Vec<String> = node
-            .inputs
-            .iter()
-            .filter(|value| !matches!(graph.node(value.node).op, Op::Parameter(_)))
-            .map(|&value| format!("`{}` is {}", graph.value_name(value), graph.value_type(value)))
-            .collect();
-        let found = match inputs.is_empty() {
-            true => mismatch.found,
-            false => format!("{} ({})", mismatch.found, inputs.join(", ")),
-        };
+        let data = node.inputs.len().min(node.op.spec().arity().max);
+        let found = crate::text::with_inputs(graph, &node.inputs[..data], mismatch.found);
         let fault = Diagnostic::new(format!("layer `{}`: {what}", node.name)).at(span);
         fault.expected(mismatch.expected).found(found).help(mismatch.help)
     }

@@ -5,8 +5,8 @@ use super::faults::Faults;
 use super::value::{Field, Kind, Name, Value};
 use crate::build::GraphBuilder;
 use crate::diagnostic::{Diagnostic, Span, closest};
-use crate::graph::ValueId;
-use crate::ops::{Initializer, LAYERS, LayerKind, Op, Parameter, layer_kind};
+use crate::graph::{Graph, ValueId};
+use crate::ops::{Initializer, LAYERS, LayerKind, Mismatch, Op, Parameter, layer_kind};
 use crate::tensor::{DType, Data, Tensor, TensorType};
 use crate::verify::{NODE_LIMIT, size_fault};
 use serde::Deserialize;
@@ -38,6 +38,8 @@ pub(super) struct Block<'v> {
 /// Builds the graph of one file.
 #[derive(Default)]
 pub(super) struct Expander<'v> {
+    /// The file.
+    text: &'v str,
     pub builder: GraphBuilder,
     pub faults: Faults,
     pub blocks: HashMap<String, Rc<Block<'v>>>,
@@ -78,16 +80,18 @@ struct Layer<'a> {
 }
 
 impl<'v> Expander<'v> {
+    /// Nothing yet of the file `text`.
+    pub fn new(text: &'v str) -> Expander<'v> {
+        Expander { text, ..Expander::default() }
+    }
+
     /// Gives a name to a value; a name that is taken is a fault.
     pub fn define(&mut self, what: &str, name: &str, value: Slot, span: Span) -> bool {
         if let Some((_, first)) = self.names.get(name) {
-            let first = first.clone();
-            self.faults.push(
-                Diagnostic::new(format!("{what}: the name `{name}` is taken"))
-                    .at(span.clone())
-                    .expected("a name that nothing else in the model has")
-                    .help(if first == span { "put `{}` into the name" } else { "choose another name" }),
-            );
+            let line = self.text[..first.start.min(self.text.len())].matches('\n').count() + 1;
+            let fault = Diagnostic::new(format!("{what}: the name `{name}` is taken")).at(span);
+            let fault = fault.expected("a name that nothing else in the model has");
+            self.faults.push(fault.found(format!("the same name on line {line}")).help("choose another name"));
             return false;
         }
         self.names.insert(name.to_string(), (value, span));
@@ -337,12 +341,16 @@ impl<'v> Expander<'v> {
         }
         let mut fault = Diagnostic::new(format!("{what}: there is no `{name}`")).at(span.clone());
         if scope.is_some_and(|scope| scope.given.contains(name)) {
-            fault.title = format!("{what}: `{name}` is not defined yet");
+            let itself = what.ends_with(&format!("`{prefix}{name}`"));
             fault.expected = Some("an earlier layer".to_string());
-            fault.help = Some(match what.ends_with(&format!("`{prefix}{name}`")) {
-                true => "a layer cannot use itself".to_string(),
-                false => format!("move `{name}` in front of this layer; layers on a cycle have no order"),
-            });
+            if itself {
+                fault.title = format!("{what}: it uses itself");
+            } else {
+                fault.title = format!("{what}: `{name}` is not defined yet");
+                fault.help = Some(format!("move `{name}` in front of this layer; layers on a cycle have no order"));
+            }
+        } else if given.is_some() && self.names.contains_key(name) {
+            fault.help = Some(format!("a block sees its own layers only; give it `{name}` in `from` and use `in:1`"));
         } else {
             let local = self.names.keys().filter_map(|name| name.strip_prefix(prefix));
             let shared = self.shared.iter().map(String::as_str).chain(given.is_some().then_some("in"));
@@ -466,13 +474,23 @@ impl<'v> Expander<'v> {
             Err(mismatch) => return self.misfit(layer, what, &inputs, mismatch),
         };
         let mut init = self.initializers(layer, what, specs.iter().map(|spec| spec.field))?;
-        for (field, fault) in &references {
-            if !specs.iter().any(|spec| spec.field == field.name.text) {
-                self.faults.field(what, fault.clone());
-                return None;
-            }
+        let mut faulty = false;
+        for (_, fault) in references.iter().filter(|(field, _)| !specs.iter().any(|spec| spec.field == field.name.text))
+        {
+            self.faults.field(what, fault.clone());
+            faulty = true;
+        }
+        if faulty {
+            return None;
         }
         let data = inputs.len();
+        if specs.iter().any(|spec| size_fault(&spec.ty).is_some()) {
+            // The operation may know which of its attributes is at fault.
+            let all: Vec<&TensorType> = operands.iter().copied().chain(specs.iter().map(|spec| &spec.ty)).collect();
+            if let Err(mismatch @ Mismatch { field: Some(_), .. }) = op.spec().infer(&all) {
+                return self.misfit(layer, what, &inputs, mismatch);
+            }
+        }
         for spec in specs {
             if let Some((field, _)) = references.iter().find(|(field, _)| field.name.text == spec.field) {
                 let text = field.value.as_str().unwrap_or_default();
@@ -507,23 +525,15 @@ impl<'v> Expander<'v> {
     }
 
     /// Tells of operands that do not fit, at the field at fault where one is.
-    fn misfit(&mut self, layer: &Layer, what: &str, inputs: &[ValueId], mismatch: crate::ops::Mismatch) -> Slot {
+    fn misfit(&mut self, layer: &Layer, what: &str, inputs: &[ValueId], mismatch: Mismatch) -> Slot {
         let field = mismatch.field.and_then(|name| layer.value.field(name).map(|value| (name, value.span.clone())));
         let (title, place) = match field {
             Some((field, span)) => (format!("{what}: `{field}` does not fit"), span),
             None if inputs.len() == 1 => (format!("{what}: the input does not fit"), layer.value.span.clone()),
             None => (format!("{what}: the inputs do not fit"), layer.value.span.clone()),
         };
-        let graph = self.builder.graph();
-        let inputs: Vec<String> = inputs
-            .iter()
-            .map(|&value| format!("`{}` is {}", graph.value_name(value), graph.value_type(value)))
-            .collect();
-        let found = match inputs.is_empty() {
-            true => mismatch.found,
-            false => format!("{} ({})", mismatch.found, inputs.join(", ")),
-        };
-        self.faults.mismatch(title, place, crate::ops::Mismatch { found, ..mismatch });
+        let found = with_inputs(self.builder.graph(), inputs, mismatch.found);
+        self.faults.mismatch(title, place, Mismatch { found, ..mismatch });
         None
     }
 
@@ -562,7 +572,9 @@ impl<'v> Expander<'v> {
         });
         let missing_only = incomplete.filter(|error| {
             let missed = error.message.split('`').nth(1).unwrap_or_default();
-            !others.iter().any(|(field, _)| field.name.text == missed)
+            let meant =
+                |error: &FieldError| error.help.as_ref().is_some_and(|help| help.contains(&format!("`{missed}`")));
+            !others.iter().any(|(field, error)| field.name.text == missed || meant(error))
         });
         let faulty = !others.is_empty() || missing_only.is_some();
         for (_, error) in others {
@@ -614,13 +626,14 @@ impl<'v> Expander<'v> {
                 return None;
             }
         };
+        let before = self.faults.len();
         for (name, span, value) in pairs {
             if !known.contains(&name) {
                 let known = known.iter().map(ToString::to_string).collect();
                 let mut fault = FieldError::unknown_field(span.clone(), name, known);
                 fault.message = format!("there is no parameter `{name}`");
                 self.faults.field(what, fault);
-                return None;
+                continue;
             }
             match Initializer::deserialize(value) {
                 Ok(init) => drop(all.insert(name.to_string(), init)),
@@ -630,9 +643,11 @@ impl<'v> Expander<'v> {
                         error.message = format!("the initialiser of `{name}` does not fit");
                     }
                     self.faults.field(what, error);
-                    return None;
                 }
             }
+        }
+        if self.faults.len() > before {
+            return None;
         }
         Some(all)
     }
@@ -660,10 +675,23 @@ impl<'v> Expander<'v> {
         let expected = match dtype {
             DType::Bool => "`true` or `false`".to_string(),
             _ if dtype.is_float() => "a number".to_string(),
+            DType::I64 => format!("a whole number from {} to {}", i64::MIN, i64::MAX),
             _ => format!("a whole number from {low} to {high}"),
         };
         Err(FieldError::at(value, "").with_expected(format!("{expected} (the type is {dtype})")).found_at(value))
     }
+}
+
+/// What was found, and the inputs that it was found with, unless it tells of them already.
+pub(crate) fn with_inputs(graph: &Graph, inputs: &[ValueId], found: String) -> String {
+    let mut all = found;
+    for &value in inputs {
+        let (name, ty) = (graph.value_name(value), graph.value_type(value).to_string());
+        if !all.contains(&ty) {
+            all += &format!("; `{name}` is {ty}");
+        }
+    }
+    all
 }
 
 /// An unknown field of a layer may be meant as one that all layers have.

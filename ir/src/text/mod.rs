@@ -20,6 +20,7 @@ mod value;
 pub use de::FieldError;
 pub use value::{Field, Kind, Name, Value, parse};
 
+pub(crate) use expand::with_inputs;
 pub(crate) use sections::read_model;
 
 use crate::ops::Real;

@@ -35,7 +35,7 @@ const SECTIONS: [&str; 11] = [
 /// Reads a model file; `path` is the name that messages show.
 pub(crate) fn read_model(path: &str, text: &str) -> Result<Model, Diagnostics> {
     let value = super::parse(text)?;
-    let mut reader = Reader { sections: HashMap::new(), file: Expander::default(), model: Model::default() };
+    let mut reader = Reader { sections: HashMap::new(), file: Expander::new(text), model: Model::default() };
     if reader.split(&value) {
         reader.read(&value);
     }
@@ -349,14 +349,15 @@ impl<'v> Reader<'v> {
 
     /// The value of the last layer, if there is one.
     fn layers(&mut self, file: &'v Value, first: Option<Slot>) -> Option<Slot> {
-        let Some(field) = self.sections.get("layers") else {
+        let Some(field) = self.sections.get("layers").copied() else {
             let place = file.span.start..file.span.start + 1;
             self.file.faults.push(Diagnostic::new("`layers` is missing").at(place).help("add `layers: [...]`"));
             return None;
         };
         let span = field.value.span.clone();
         let layers = self.list("layers", "a list of layers: `[Relu, Dense(out: 10)]`");
-        if layers.is_empty() && !self.sections.contains_key("outputs") {
+        if matches!(&field.value.kind, Kind::List(items) if items.is_empty()) && !self.sections.contains_key("outputs")
+        {
             let fault = Diagnostic::new("a model without layers gives nothing").at(span.clone());
             self.file.faults.push(fault.help("add layers, or say in `outputs` what the model gives"));
         }

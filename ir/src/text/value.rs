@@ -102,7 +102,7 @@ pub fn parse(text: &str) -> Result<Value, Diagnostic> {
 }
 
 fn syntax(text: &str, error: &ron::error::SpannedError) -> Diagnostic {
-    if super::comments::without(text).trim().is_empty() {
+    if error.code == ron::Error::Eof && super::comments::without(text).trim().is_empty() {
         return Diagnostic::new("the file is empty")
             .expected("a model: `(fusewright: 1, name: \"...\", inputs: [...], layers: [...])`");
     }
@@ -301,6 +301,7 @@ impl Value {
             Kind::Str(text) => format!("the string {text:?}"),
             Kind::Ident(name) => format!("the name `{name}`"),
             Kind::Range(start, end) => format!("the range {start}..{end}"),
+            Kind::List(items) if items.is_empty() => "an empty list".to_string(),
             Kind::List(items) => format!("a list of {}", count(items.len(), "value")),
             Kind::Tuple(Some(name), _) | Kind::Struct(Some(name), _) => format!("`{}(...)`", name.text),
             Kind::Tuple(None, items) => format!("a tuple of {}", count(items.len(), "value")),
