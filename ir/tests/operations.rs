@@ -4,7 +4,7 @@ use fusewright_ir::kernel::build::Operand;
 use fusewright_ir::kernel::{self, BufferId, BufferInfo, NamedKernel, Program, Role, Scalar};
 use fusewright_ir::ops::{LAYERS, Map, Op, OpSpec, Real, Site, layer_kind};
 use fusewright_ir::tensor::{Array, DType, TensorType};
-use fusewright_ir::text::Value;
+use fusewright_ir::text::parse;
 use fusewright_ir::{GraphBuilder, ValueId};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -296,7 +296,7 @@ fn read(layer: &str) -> Op {
     }
     let kind = layer_kind(name).unwrap_or_else(|| panic!("no layer is called {name}"));
     let text = if fields.is_empty() { "()" } else { fields };
-    let value = Value { span: 0..text.len(), text: format!("#![enable(implicit_some)]{text}") };
+    let value = parse(text).unwrap_or_else(|error| panic!("{layer}: {}", error.title));
     (kind.read)(&value).unwrap_or_else(|error| panic!("{layer}: {}", error.message))
 }
 

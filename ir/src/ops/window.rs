@@ -7,7 +7,7 @@ use crate::tensor::DType;
 
 /// A number an axis: `3` stands for all axes, `[3, 5]` for each.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a whole number from 0 to 4294967295, or a list of one for each spatial axis")]
 pub enum PerAxis {
     /// The same for all.
     All(u32),
@@ -36,7 +36,10 @@ impl PerAxis {
 
 /// How many elements are added around the image.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "a whole number, a list of one or of a pair (before, after) for each spatial axis, \"same\" or \"valid\""
+)]
 pub enum Padding {
     /// The same before and after, on all axes.
     All(u32),

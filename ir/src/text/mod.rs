@@ -1,54 +1,68 @@
-//! The text form: RON to graph with spans, graph to RON. The only module that names ron.
+//! The text form: RON to model with spans, model to RON, and the canonical form of a file. The only module that names
+//! ron.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `value` | RON text to a tree that knows its places |
+//! | `de` | serde types from the tree, with the place of every fault |
+//! | `sections` | the sections of a model file |
+//! | `expand` | layers, blocks and repetitions to nodes of the graph |
+//! | `print` | a model to RON |
+//! | `format`, `comments` | the canonical form of a file, its comments kept |
 
-use crate::diagnostic::Span;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+mod comments;
+mod de;
+mod expand;
+mod faults;
+mod sections;
+mod value;
 
-/// A RON value that remembers where it stands in the text.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Value {
-    /// Its place.
-    pub span: Span,
-    /// The text.
-    pub text: String,
-}
+pub use de::FieldError;
+pub use value::{Field, Kind, Name, Value, parse};
 
-/// A field that does not fit its layer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FieldError {
-    /// The place.
-    pub span: Span,
-    /// What is wrong.
-    pub message: String,
-    /// What would have been right.
-    pub expected: Option<String>,
-    /// How to mend it.
-    pub help: Option<String>,
-}
+pub(crate) use expand::with_inputs;
+pub(crate) use sections::read_model;
+
+use crate::ops::Real;
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Serialize};
 
 /// An attribute struct from the fields of a layer.
 ///
 /// # Errors
 /// Where a field is unknown, missing, or of the wrong kind.
 pub fn read<T: DeserializeOwned>(fields: &Value) -> Result<T, FieldError> {
-    ron::from_str(&fields.text).map_err(|error| FieldError {
-        span: fields.span.clone(),
-        message: error.to_string(),
-        expected: None,
-        help: None,
-    })
+    T::deserialize(fields).map_err(|error| error.or_at(fields))
 }
 
 /// Optional numbers by name, in the order of `names`.
 ///
 /// # Errors
 /// Where a field is not one of `names`, or is not a number.
-pub fn read_numbers(fields: &Value, names: &[&'static str]) -> Result<Vec<Option<crate::ops::Real>>, FieldError> {
-    let map: std::collections::BTreeMap<String, crate::ops::Real> = read(fields)?;
-    Ok(names.iter().map(|name| map.get(*name).copied()).collect())
+pub fn read_numbers(fields: &Value, names: &[&'static str]) -> Result<Vec<Option<Real>>, FieldError> {
+    let mut numbers = vec![None; names.len()];
+    let Kind::Struct(_, given) = &fields.kind else {
+        return Err(FieldError::custom("expected a struct `(...)` with named fields").or_at(fields));
+    };
+    for field in given {
+        let Some(place) = names.iter().position(|name| *name == field.name.text) else {
+            let known = names.iter().map(ToString::to_string).collect();
+            return Err(FieldError::unknown_field(field.name.span.clone(), &field.name.text, known));
+        };
+        let number = Real::deserialize(&field.value).map_err(|error| error.or_in(field))?;
+        if numbers[place].replace(number).is_some() {
+            return Err(FieldError {
+                span: field.name.span.clone(),
+                message: format!("`{}` is given twice", field.name.text),
+                ..FieldError::default()
+            });
+        }
+    }
+    Ok(numbers)
 }
 
 /// The attributes of an operation in RON: `(out:6,kernel_size:5)`.
 pub fn fields<T: Serialize>(attributes: &T) -> String {
-    ron::to_string(attributes).expect("attributes are numbers, names and lists")
+    let options = ron::Options::default().with_default_extension(ron::extensions::Extensions::IMPLICIT_SOME);
+    options.to_string(attributes).expect("attributes are numbers, names and lists")
 }
