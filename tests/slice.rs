@@ -1,9 +1,9 @@
 //! The thin slice: LeNet-5 built in Rust, compiled, run, and compared with the reference.
 
 use fusewright::ir::kernel::{Axis, Scalar};
-use fusewright::ir::plan::Vector;
 use fusewright::ir::ops::window::{Padding, PerAxis};
 use fusewright::ir::ops::{Conv, Dense, Flatten, Map, MaxPool, Op};
+use fusewright::ir::plan::Vector;
 use fusewright::ir::{Array, GraphBuilder, Tensor, TensorType};
 use fusewright::runtime::{Executable, Session, Settings, View, ViewMut};
 use std::collections::BTreeMap;

@@ -12,9 +12,9 @@ pub mod conv;
 pub mod conv_transpose;
 pub mod dense;
 pub mod depth_to_space;
-pub mod group_norm;
 pub mod dropout;
 pub mod gather;
+pub mod group_norm;
 pub mod input;
 pub mod instance_norm;
 pub mod layer_norm;
@@ -28,24 +28,22 @@ pub mod parameter;
 pub mod reduce;
 pub mod reshape;
 pub mod resize;
+pub mod softmax;
+pub mod transpose;
 pub mod window;
 
 pub use adaptive_pool::{AdaptivePool, Extent, OutputSize, PoolKind};
 pub use avg_pool::AvgPool;
 pub use batch_norm::BatchNorm;
-pub mod softmax;
-pub mod transpose;
-pub mod window;
-
 pub use concat::{Concat, Stack};
 pub use constant::Constant;
 pub use conv::Conv;
 pub use conv_transpose::ConvTranspose;
 pub use dense::Dense;
 pub use depth_to_space::{PixelShuffle, PixelUnshuffle};
-pub use group_norm::GroupNorm;
 pub use dropout::Dropout;
 pub use gather::{Embedding, Gather, IndexSelect};
+pub use group_norm::GroupNorm;
 pub use input::Input;
 pub use instance_norm::InstanceNorm;
 pub use layer_norm::LayerNorm;
@@ -55,10 +53,9 @@ pub use matmul::MatMul;
 pub use max_pool::MaxPool;
 pub use pad::{Pad, PadMode};
 pub use parameter::{Initializer, Parameter};
-pub use reshape::Flatten;
-pub use resize::{Factors, ResizeMode, Upsample};
 pub use reduce::{Reduce, Reduction};
 pub use reshape::{Flatten, Reshape, Squeeze, Unflatten, Unsqueeze};
+pub use resize::{Factors, ResizeMode, Upsample};
 pub use softmax::{LogSoftmax, Softmax};
 pub use transpose::{Permute, Transpose};
 
@@ -70,90 +67,87 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use std::fmt;
 
-/// What a node computes.
-#[derive(Clone, Debug, PartialEq)]
-#[allow(missing_docs, reason = "each variant is documented by its type")]
-pub enum Op {
-    Input(Input),
-    Parameter(Parameter),
-    Constant(Constant),
-    Map(Map),
-    Conv(Conv),
-    Dense(Dense),
-    MaxPool(MaxPool),
-    Flatten(Flatten),
-    Upsample(Upsample),
-    Pad(Pad),
-    LocalResponseNorm(LocalResponseNorm),
-    InstanceNorm(InstanceNorm),
-    GroupNorm(GroupNorm),
-    PixelUnshuffle(PixelUnshuffle),
-    PixelShuffle(PixelShuffle),
-    LayerNorm(LayerNorm),
-    ConvTranspose(ConvTranspose),
-    BatchNorm(BatchNorm),
-    AvgPool(AvgPool),
-    AdaptivePool(AdaptivePool),
-    Concat(Concat),
-    Dropout(Dropout),
-    Embedding(Embedding),
-    Gather(Gather),
-    IndexSelect(IndexSelect),
-    LogSoftmax(LogSoftmax),
-    MatMul(MatMul),
-    Permute(Permute),
-    Reduce(Reduce),
-    Reshape(Reshape),
-    Softmax(Softmax),
-    Squeeze(Squeeze),
-    Stack(Stack),
-    Transpose(Transpose),
-    Unflatten(Unflatten),
-    Unsqueeze(Unsqueeze),
+/// Makes the closed list of operations: the type, its one `match`, and the layers of each file.
+macro_rules! operations {
+    ($($variant:ident,)* ; $($file:ident,)*) => {
+        /// What a node computes.
+        #[derive(Clone, Debug, PartialEq)]
+        #[allow(missing_docs, reason = "each variant is documented by its type")]
+        pub enum Op { $($variant($variant),)* }
+
+        impl Op {
+            /// The only `match` on `Op` in the workspace.
+            pub fn spec(&self) -> &dyn OpSpec {
+                match self { $(Op::$variant(op) => op,)* }
+            }
+        }
+
+        /// The kinds of layers that a model file can name, file by file.
+        pub const LAYERS: &[&[LayerKind]] = &[$($file::LAYERS,)*];
+    };
 }
 
-impl Op {
-    /// The only `match` on `Op` in the workspace.
-    pub fn spec(&self) -> &dyn OpSpec {
-        match self {
-            Op::Input(op) => op,
-            Op::Parameter(op) => op,
-            Op::Constant(op) => op,
-            Op::Map(op) => op,
-            Op::Conv(op) => op,
-            Op::Dense(op) => op,
-            Op::MaxPool(op) => op,
-            Op::Flatten(op) => op,
-            Op::Upsample(op) => op,
-            Op::Pad(op) => op,
-            Op::LocalResponseNorm(op) => op,
-            Op::InstanceNorm(op) => op,
-            Op::GroupNorm(op) => op,
-            Op::PixelUnshuffle(op) => op,
-            Op::PixelShuffle(op) => op,
-            Op::LayerNorm(op) => op,
-            Op::ConvTranspose(op) => op,
-            Op::BatchNorm(op) => op,
-            Op::AvgPool(op) => op,
-            Op::AdaptivePool(op) => op,
-            Op::Concat(op) => op,
-            Op::Dropout(op) => op,
-            Op::Embedding(op) => op,
-            Op::Gather(op) => op,
-            Op::IndexSelect(op) => op,
-            Op::LogSoftmax(op) => op,
-            Op::MatMul(op) => op,
-            Op::Permute(op) => op,
-            Op::Reduce(op) => op,
-            Op::Reshape(op) => op,
-            Op::Softmax(op) => op,
-            Op::Squeeze(op) => op,
-            Op::Stack(op) => op,
-            Op::Transpose(op) => op,
-            Op::Unflatten(op) => op,
-            Op::Unsqueeze(op) => op,
-        }
-    }
+operations! {
+    AdaptivePool,
+    AvgPool,
+    BatchNorm,
+    Concat,
+    Constant,
+    Conv,
+    ConvTranspose,
+    Dense,
+    Dropout,
+    Embedding,
+    Flatten,
+    Gather,
+    GroupNorm,
+    IndexSelect,
+    Input,
+    InstanceNorm,
+    LayerNorm,
+    LocalResponseNorm,
+    LogSoftmax,
+    Map,
+    MatMul,
+    MaxPool,
+    Pad,
+    Parameter,
+    Permute,
+    PixelShuffle,
+    PixelUnshuffle,
+    Reduce,
+    Reshape,
+    Softmax,
+    Squeeze,
+    Stack,
+    Transpose,
+    Unflatten,
+    Unsqueeze,
+    Upsample,
+    ;
+    adaptive_pool,
+    avg_pool,
+    batch_norm,
+    concat,
+    conv,
+    conv_transpose,
+    dense,
+    depth_to_space,
+    dropout,
+    gather,
+    group_norm,
+    instance_norm,
+    layer_norm,
+    local_response_norm,
+    map,
+    matmul,
+    max_pool,
+    pad,
+    reduce,
+    reshape,
+    resize,
+    softmax,
+    transpose,
 }
 
 impl Op {
@@ -205,38 +199,6 @@ impl Op {
         Err(Mismatch::new(expected, format!("{inputs}"), "name the inputs with `from`").in_field("from"))
     }
 }
-
-/// The kinds of layers that a model file can name, file by file.
-pub const LAYERS: &[&[LayerKind]] = &[
-    adaptive_pool::LAYERS,
-    avg_pool::LAYERS,
-    batch_norm::LAYERS,
-    conv::LAYERS,
-    conv_transpose::LAYERS,
-    dense::LAYERS,
-    depth_to_space::LAYERS,
-    group_norm::LAYERS,
-    instance_norm::LAYERS,
-    layer_norm::LAYERS,
-    local_response_norm::LAYERS,
-    map::LAYERS,
-    max_pool::LAYERS,
-    pad::LAYERS,
-    reshape::LAYERS,
-    resize::LAYERS,
-    map::LAYERS,
-    conv::LAYERS,
-    dense::LAYERS,
-    max_pool::LAYERS,
-    reshape::LAYERS,
-    concat::LAYERS,
-    dropout::LAYERS,
-    gather::LAYERS,
-    matmul::LAYERS,
-    reduce::LAYERS,
-    softmax::LAYERS,
-    transpose::LAYERS,
-];
 
 /// The kind of layer of this name.
 pub fn layer_kind(name: &str) -> Option<&'static LayerKind> {
