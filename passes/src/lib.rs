@@ -1,8 +1,22 @@
-//! The passes of Fusewright.
+//! The passes of Fusewright: from a graph to a plan.
+//!
+//! | stage | function | in -> out |
+//! |---|---|---|
+//! | optimise | [`pipeline::run`] | graph -> graph, pass by pass |
+//! | lower | [`lower::lower`] | graph -> one kernel a node |
+//! | fuse | [`fuse::fuse`] | kernels -> fewer kernels, with the reason for every edge |
+//! | plan | [`plan::plan`] | kernels -> plan: layouts, schedules, order, memory |
 
 #![forbid(unsafe_code)]
 
+pub mod absorb_padding;
+pub mod fold_batch_norm;
+pub mod fold_constants;
 pub mod fuse;
 pub mod lower;
 pub mod merge;
+pub mod merge_duplicates;
+pub mod pipeline;
 pub mod plan;
+pub mod remove_dead;
+pub mod simplify;
