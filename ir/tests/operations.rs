@@ -240,6 +240,14 @@ fn every_layer_has_a_case() {
     assert!(missing.is_empty(), "layers without a case: {missing:?}");
 }
 
+#[test]
+fn every_layer_is_listed_once() {
+    let mut names: Vec<&str> = LAYERS.iter().flat_map(|kinds| kinds.iter()).map(|kind| kind.name).collect();
+    names.sort_unstable();
+    let twice: Vec<&[&str]> = names.windows(2).filter(|pair| pair[0] == pair[1]).collect();
+    assert!(twice.is_empty(), "layers listed twice: {twice:?}");
+}
+
 /// One operation on inputs of given types.
 struct Case {
     layer: &'static str,
