@@ -230,10 +230,12 @@ fn least_bit(x: f64) -> f64 {
     if !x.is_normal() {
         return 0.0;
     }
+    // Without its lowest bit of mantissa the number is less by just that bit; without any, it is that bit.
     let bits = x.to_bits();
-    let exponent = ((bits >> 52) & 0x7ff) as i32 - 1075;
-    let zeros = (bits | 1 << 52).trailing_zeros() as i32;
-    f64::from(exponent + zeros).exp2()
+    match bits << 12 {
+        0 => x.abs(),
+        _ => (x - f64::from_bits(bits & (bits - 1))).abs(),
+    }
 }
 
 /// How many bits there are from the highest to the lowest that is set.
