@@ -350,7 +350,7 @@ impl Case {
             }
             for (i, (&found, &expected)) in found.data.iter().zip(&expected.data).enumerate() {
                 // The bound of the f32 error measures the numbers that cancelled on the way.
-                let error = if errors[i].is_finite() { errors[i] } else { 1.0 };
+                let error = if errors[i].is_finite() { errors[i] } else { 1e-6 * expected.abs() };
                 let mut allowed = 1e-9 * expected.abs() + 1e-6 * error;
                 if inexact {
                     // Attributes such as 0.1 are rounded to f32 in kernels alone.
