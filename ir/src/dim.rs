@@ -292,6 +292,90 @@ impl fmt::Display for Atom {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    /// An expression as a tree, to be computed in another way.
+    #[derive(Clone, Debug)]
+    enum Tree {
+        Number(i64),
+        Symbol(usize),
+        Add(Box<(Tree, Tree)>),
+        Sub(Box<(Tree, Tree)>),
+        Mul(Box<(Tree, Tree)>),
+        FloorDiv(Box<(Tree, Tree)>),
+        CeilDiv(Box<(Tree, Tree)>),
+    }
+
+    const SYMBOLS: [&str; 3] = ["N", "H", "W"];
+
+    fn tree() -> impl Strategy<Value = Tree> {
+        let leaf = prop_oneof![(-9i64..10).prop_map(Tree::Number), (0usize..3).prop_map(Tree::Symbol)];
+        leaf.prop_recursive(4, 24, 2, |inner| {
+            let two = (inner.clone(), inner).prop_map(Box::new);
+            prop_oneof![
+                3 => two.clone().prop_map(Tree::Add),
+                2 => two.clone().prop_map(Tree::Sub),
+                2 => two.clone().prop_map(Tree::Mul),
+                2 => two.clone().prop_map(Tree::FloorDiv),
+                1 => two.prop_map(Tree::CeilDiv),
+            ]
+        })
+    }
+
+    impl Tree {
+        fn dim(&self) -> Dim {
+            match self {
+                Tree::Number(n) => Dim::Known(*n),
+                Tree::Symbol(i) => Dim::symbol(SYMBOLS[*i]),
+                Tree::Add(two) => two.0.dim() + two.1.dim(),
+                Tree::Sub(two) => two.0.dim() - two.1.dim(),
+                Tree::Mul(two) => two.0.dim() * two.1.dim(),
+                Tree::FloorDiv(two) => two.0.dim().floor_div(&two.1.dim()),
+                Tree::CeilDiv(two) => two.0.dim().ceil_div(&two.1.dim()),
+            }
+        }
+
+        /// The value; `None` where a divisor is not positive or a number is so large that arithmetic saturates.
+        fn value(&self, symbols: [usize; 3]) -> Option<i128> {
+            let value = match self {
+                Tree::Number(n) => i128::from(*n),
+                Tree::Symbol(i) => symbols[*i] as i128,
+                Tree::Add(two) => two.0.value(symbols)? + two.1.value(symbols)?,
+                Tree::Sub(two) => two.0.value(symbols)? - two.1.value(symbols)?,
+                Tree::Mul(two) => two.0.value(symbols)? * two.1.value(symbols)?,
+                Tree::FloorDiv(two) | Tree::CeilDiv(two) => {
+                    let (a, b) = (two.0.value(symbols)?, two.1.value(symbols)?);
+                    let up = if matches!(self, Tree::CeilDiv(_)) { b - 1 } else { 0 };
+                    (b > 0).then(|| (a + up).div_euclid(b))?
+                }
+            };
+            (value.abs() < 1 << 40).then_some(value)
+        }
+    }
+
+    fn bindings(symbols: [usize; 3]) -> Bindings {
+        SYMBOLS.iter().zip(symbols).map(|(name, value)| (name.to_string(), value)).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn binding_is_arithmetic(tree in tree(), symbols in [1usize..300, 1usize..40, 1usize..40]) {
+            if let Some(value) = tree.value(symbols) {
+                let dim = tree.dim();
+                prop_assert_eq!(dim.bind(&bindings(symbols)), Ok(Dim::Known(value as i64)), "{} = {:?}", dim, tree);
+            }
+        }
+
+        #[test]
+        fn one_expression_has_one_form(a in tree(), b in tree(), c in tree()) {
+            let (a, b, c) = (a.dim(), b.dim(), c.dim());
+            prop_assert_eq!(a.clone() + b.clone(), b.clone() + a.clone());
+            prop_assert_eq!(a.clone() * b.clone(), b.clone() * a.clone());
+            prop_assert_eq!((a.clone() + b.clone()) * c.clone(), a.clone() * c.clone() + b.clone() * c);
+            prop_assert_eq!(a.clone() - a.clone(), Dim::Known(0));
+            prop_assert_eq!(a.clone() + b.clone() - b, a);
+        }
+    }
 
     #[test]
     fn equal_expressions_are_equal() {

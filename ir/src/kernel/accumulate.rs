@@ -230,13 +230,121 @@ fn least_bit(x: f64) -> f64 {
     if !x.is_normal() {
         return 0.0;
     }
+    // Without its lowest bit of mantissa the number is less by just that bit; without any, it is that bit.
     let bits = x.to_bits();
-    let exponent = ((bits >> 52) & 0x7ff) as i32 - 1075;
-    let zeros = (bits | 1 << 52).trailing_zeros() as i32;
-    f64::from(exponent + zeros).exp2()
+    match bits << 12 {
+        0 => x.abs(),
+        _ => (x - f64::from_bits(bits & (bits - 1))).abs(),
+    }
 }
 
 /// How many bits there are from the highest to the lowest that is set.
 fn significant_bits(x: f64) -> f64 {
     if x == 0.0 { 0.0 } else { f64::from(53 - (x.to_bits() | 1 << 52).trailing_zeros().min(52)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn folded(kind: FoldKind, values: &[(f32, f64)]) -> [Number; 2] {
+        let mut accumulator = Accumulator::new(kind, DType::F32);
+        for &(native, error) in values {
+            // The machine's value lies at the end of the interval.
+            let real = Bounded { value: f64::from(native) + error, error: error * 1.000001 };
+            accumulator.push(Number::float(real));
+        }
+        accumulator.finish()
+    }
+
+    fn holds(bound: Bounded, native: f32) -> bool {
+        bound.error == f64::INFINITY || (f64::from(native) - bound.value).abs() <= bound.error
+    }
+
+    /// Values and errors; many are short, so that there are ties.
+    fn values() -> impl Strategy<Value = Vec<(f32, f64)>> {
+        let value = prop_oneof![
+            (-128i32..128).prop_map(|n| n as f32 / 64.0),
+            (-20.0f32..20.0, -20i32..12).prop_map(|(x, k)| x * (k as f32).exp2()),
+        ];
+        let error = prop_oneof![3 => Just(0.0), 1 => 0.0..1e-5f64, 1 => 0.0..0.01];
+        prop::collection::vec((value, error), 1..40)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 4_000, ..ProptestConfig::default() })]
+
+        #[test]
+        fn sums_and_products_hold_in_any_order(values in values(), cut in 0usize..40) {
+            let [sum, _] = folded(FoldKind::Sum, &values);
+            let [product, _] = folded(FoldKind::Product, &values);
+            let natives: Vec<f32> = values.iter().map(|(native, _)| *native).collect();
+            let (left, right) = natives.split_at(cut.min(natives.len()));
+            for order in [[left, right], [right, left]] {
+                let all = || order.iter().copied().flatten();
+                let (in_line, in_halves) = (all().sum::<f32>(), left.iter().sum::<f32>() + right.iter().sum::<f32>());
+                let (line, halves) = (all().product(), left.iter().product::<f32>() * right.iter().product::<f32>());
+                prop_assert!(holds(sum.real, in_line) && holds(sum.real, in_halves), "{:?}: {}", sum, in_line);
+                prop_assert!(holds(product.real, line) && holds(product.real, halves), "{:?}: {}", product, line);
+            }
+        }
+
+        #[test]
+        fn winners_are_certain_or_doubted(values in values(), least in any::<bool>()) {
+            let kind = if least { FoldKind::ArgMin } else { FoldKind::ArgMax };
+            let [winner, place] = folded(kind, &values);
+            let mut best = 0;
+            for (i, &(native, _)) in values.iter().enumerate() {
+                if if least { native < values[best].0 } else { native > values[best].0 } {
+                    best = i;
+                }
+            }
+            prop_assert!(holds(winner.real, values[best].0), "{:?}: {:?}", winner, values[best]);
+            let strays = (best as f64 - place.real.value).abs();
+            prop_assert!(strays <= place.real.error, "{:?}: place {}", place, best);
+        }
+
+        #[test]
+        fn moments_hold(values in values(), shift in prop::sample::select(vec![0.0f32, 1.0, 100.0])) {
+            let values: Vec<(f32, f64)> = values.iter().map(|(x, error)| (x + shift, *error)).collect();
+            let [mean, squares] = folded(FoldKind::Moments, &values);
+            let (mut native_mean, mut native_squares) = (0f32, 0f32);
+            for (i, &(x, _)) in values.iter().enumerate() {
+                let difference = x - native_mean;
+                native_mean += difference / (i + 1) as f32;
+                native_squares += difference * (x - native_mean);
+            }
+            prop_assert!(holds(mean.real, native_mean), "{:?}: mean {}", mean, native_mean);
+            prop_assert!(holds(squares.real, native_squares), "{:?}: squares {}", squares, native_squares);
+            let two_pass: f32 = values.iter().map(|(x, _)| (x - native_mean) * (x - native_mean)).sum();
+            prop_assert!(holds(squares.real, two_pass), "{:?}: squares {}", squares, two_pass);
+        }
+    }
+
+    #[test]
+    fn exact_values_give_certain_results() {
+        let exact = |list: &[f32]| list.iter().map(|&x| (x, 0.0)).collect::<Vec<_>>();
+        let ties = exact(&[1.0, 3.5, 3.5, -2.0]);
+        for (kind, value) in [(FoldKind::Sum, 6.0), (FoldKind::Product, -24.5), (FoldKind::ArgMax, 3.5)] {
+            let [result, place] = folded(kind, &ties);
+            assert_eq!(result.real, Bounded::exact(value), "{kind:?}");
+            if kind == FoldKind::ArgMax {
+                assert_eq!((place.integer, place.real.error), (1, 0.0));
+            }
+        }
+        let outside = folded(FoldKind::ArgMax, &exact(&[f32::NEG_INFINITY, f32::NEG_INFINITY]));
+        assert_eq!((outside[0].real.error, outside[1].integer, outside[1].real.error), (0.0, 0, 0.0));
+        let nan = folded(FoldKind::ArgMin, &exact(&[1.0, f32::NAN, -5.0, f32::NAN]));
+        assert!(nan[0].real.value.is_nan() && nan[1].integer == 1);
+    }
+
+    #[test]
+    fn empty_folds_leave_the_start() {
+        assert_eq!(folded(FoldKind::Sum, &[])[0].real, Bounded::exact(0.0));
+        assert_eq!(folded(FoldKind::Product, &[])[0].real, Bounded::exact(1.0));
+        assert_eq!(folded(FoldKind::Max, &[])[0].real, Bounded::exact(f64::NEG_INFINITY));
+        let least = Accumulator::new(FoldKind::Min, DType::U8).finish()[0];
+        assert_eq!(least.integer, 255);
+    }
 }

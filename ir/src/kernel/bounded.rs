@@ -359,6 +359,10 @@ fn power(a: Bounded, b: Bounded) -> Bounded {
     if a.error == 0.0 && b.error == 0.0 {
         return Bounded::rounded(value, 0.0, APPROXIMATE);
     }
+    if value.is_nan() {
+        // 1^NaN and NaN^0 are 1, and may lie in the intervals.
+        return Bounded::anything(value);
+    }
     if a.low() > 0.0 {
         return corners(a, b, f64::powf, APPROXIMATE);
     }
@@ -444,5 +448,182 @@ pub(super) fn cast(x: Number, from: DType, to: DType) -> Number {
             Number::integer(n, error)
         }
         (false, false) => wrapped(x.integer, error, to),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const UNARY: &[UnaryOp] = &[
+        UnaryOp::Neg,
+        UnaryOp::Abs,
+        UnaryOp::Sqrt,
+        UnaryOp::Exp,
+        UnaryOp::Expm1,
+        UnaryOp::Log,
+        UnaryOp::Log1p,
+        UnaryOp::Sin,
+        UnaryOp::Cos,
+        UnaryOp::Tan,
+        UnaryOp::Asin,
+        UnaryOp::Acos,
+        UnaryOp::Atan,
+        UnaryOp::Sinh,
+        UnaryOp::Cosh,
+        UnaryOp::Tanh,
+        UnaryOp::Asinh,
+        UnaryOp::Acosh,
+        UnaryOp::Atanh,
+        UnaryOp::Sigmoid,
+        UnaryOp::Erf,
+        UnaryOp::Erfc,
+        UnaryOp::NormalCdf,
+        UnaryOp::Floor,
+        UnaryOp::Ceil,
+        UnaryOp::Round,
+        UnaryOp::Trunc,
+    ];
+    const BINARY: &[BinaryOp] = &[
+        BinaryOp::Add,
+        BinaryOp::Sub,
+        BinaryOp::Mul,
+        BinaryOp::Div,
+        BinaryOp::Max,
+        BinaryOp::Min,
+        BinaryOp::Pow,
+        BinaryOp::Atan2,
+    ];
+    const COMPARE: &[CompareOp] =
+        &[CompareOp::Eq, CompareOp::Ne, CompareOp::Lt, CompareOp::Le, CompareOp::Gt, CompareOp::Ge];
+
+    /// What the evaluator holds, and an f32 that a machine may have in its place.
+    type Pair = (Bounded, f32);
+
+    fn any_float() -> impl Strategy<Value = f32> {
+        prop_oneof![
+            6 => (-512i32..512).prop_map(|n| n as f32 / 64.0),
+            6 => (-20.0f32..20.0, -30i32..12).prop_map(|(x, k)| x * (k as f32).exp2()),
+            1 => any::<f32>(),
+            1 => prop::sample::select(vec![0.0, -0.0, 1.0, -1.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN]),
+        ]
+    }
+
+    fn pair() -> impl Strategy<Value = Pair> {
+        let error = prop_oneof![2 => Just(0.0), 2 => 0.0..1e-6f64, 1 => 0.0..0.3];
+        (any_float(), error, -1.0..1.0f64).prop_map(|(native, error, place)| {
+            let native = if native.is_subnormal() { 0.0 } else { native };
+            let error = error * f64::from(native).abs();
+            if !error.is_normal() {
+                return (Bounded::exact(native.into()), native);
+            }
+            (Bounded { value: f64::from(native) + error * place, error: error * 1.000001 }, native)
+        })
+    }
+
+    /// As a machine that flushes denormals, and errs by `ulps`.
+    fn machine(exact: f64, ulps: i32) -> f32 {
+        let nearest = exact as f32;
+        let moved = match nearest.is_normal() {
+            true => f32::from_bits((nearest.to_bits() as i32 + ulps) as u32),
+            false => nearest,
+        };
+        if moved.is_subnormal() { 0.0 } else { moved }
+    }
+
+    fn holds(bound: Bounded, native: f32) -> bool {
+        bound.error == f64::INFINITY || distance(f64::from(native), bound.value) <= bound.error
+    }
+
+    fn textbook(op: UnaryOp, x: f64) -> f64 {
+        unary_float(op, Bounded::exact(x)).value
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 20_000, ..ProptestConfig::default() })]
+
+        #[test]
+        fn unary_bounds_hold(op in prop::sample::select(UNARY), (x, native) in pair(), ulps in -3..=3i32) {
+            let result = unary_float(op, x);
+            let exact = matches!(op, UnaryOp::Neg | UnaryOp::Abs | UnaryOp::Sqrt | UnaryOp::Floor)
+                || matches!(op, UnaryOp::Ceil | UnaryOp::Round | UnaryOp::Trunc);
+            let found = machine(textbook(op, native.into()), if exact { 0 } else { ulps });
+            prop_assert!(holds(result, found), "{:?} {:?}: {:?}, found {}", op, x, result, found);
+        }
+
+        #[test]
+        fn binary_bounds_hold(
+            op in prop::sample::select(BINARY),
+            (x, a) in pair(),
+            (y, b) in pair(),
+            ulps in -3..=3i32,
+        ) {
+            let result = binary_float(op, x, y);
+            let found = match op {
+                BinaryOp::Add => a + b,
+                BinaryOp::Sub => a - b,
+                BinaryOp::Mul => a * b,
+                BinaryOp::Div => a / b,
+                BinaryOp::Pow => machine(f64::from(a).powf(b.into()), ulps),
+                BinaryOp::Atan2 => machine(f64::from(a).atan2(b.into()), ulps),
+                _ if a.is_nan() || b.is_nan() => f32::NAN,
+                BinaryOp::Max => a.max(b),
+                _ => a.min(b),
+            };
+            let found = if found.is_subnormal() { 0.0 } else { found };
+            prop_assert!(holds(result, found), "{:?} {:?} {:?}: {:?}, found {}", op, x, y, result, found);
+        }
+
+        #[test]
+        fn fused_bounds_hold((x, a) in pair(), (y, b) in pair(), (z, c) in pair()) {
+            let (result, found) = (fma(x, y, z), a.mul_add(b, c));
+            prop_assert!(holds(result, found), "{:?} {:?} {:?}: {:?}, found {}", x, y, z, result, found);
+        }
+
+        #[test]
+        fn choices_are_certain_or_both(
+            op in prop::sample::select(COMPARE),
+            (x, a) in pair(),
+            (y, b) in pair(),
+            to in prop::sample::select(vec![DType::I64, DType::I32, DType::U32, DType::U8, DType::Bool]),
+        ) {
+            let (x, y) = (Number::float(x), Number::float(y));
+            let (truth, found) = (compare(op, x, y, DType::F32), compared(op, &a, &b));
+            prop_assert!(holds(truth.real, f32::from(u8::from(found))), "{:?}: {:?}, found {}", op, truth, found);
+            let (chosen, found) = (select(truth, x, y), if found { a } else { b });
+            prop_assert!(holds(chosen.real, found), "{:?} of {:?} {:?}, found {}", chosen, x, y, found);
+            let (whole, found) = (cast(x, DType::F32, to), saturate(a.into(), to));
+            let strays = (found as f64 - whole.real.value).abs();
+            prop_assert!(strays <= whole.real.error, "{:?} as {}: {:?}, found {}", x, to, whole, found);
+        }
+    }
+
+    #[test]
+    fn integers_wrap_and_divide_as_documented() {
+        let of = |op, a: i64, b: i64, dtype| {
+            let result = binary(op, Number::integer(a, 0.0), Number::integer(b, 0.0), dtype);
+            assert_eq!((result.real.value, result.real.error), (result.integer as f64, 0.0));
+            result.integer
+        };
+        assert_eq!(of(BinaryOp::Add, 250, 10, DType::U8), 4);
+        assert_eq!(of(BinaryOp::Sub, 0, 1, DType::U32), 0xffff_ffff);
+        assert_eq!(of(BinaryOp::Mul, 0xffff_ffff, 0xffff_ffff, DType::U32), 1);
+        assert_eq!(of(BinaryOp::MulHigh, 0xffff_ffff, 0xffff_ffff, DType::U32), 0xffff_fffe);
+        assert_eq!(of(BinaryOp::Xor, 0b1100, 0b1010, DType::U32), 0b0110);
+        assert_eq!(of(BinaryOp::Div, -7, 2, DType::I64), -3);
+        assert_eq!(of(BinaryOp::Div, 7, 0, DType::I32), 0);
+        assert_eq!(of(BinaryOp::Div, i32::MIN.into(), -1, DType::I32), i32::MIN.into());
+        assert_eq!(of(BinaryOp::Max, i64::MAX, i64::MAX - 1, DType::I64), i64::MAX);
+        assert_eq!(of(BinaryOp::Add, i64::MAX, 1, DType::I64), i64::MIN);
+    }
+
+    #[test]
+    fn exact_numbers_stay_exact() {
+        let quarter = Bounded::exact(0.25);
+        for op in [BinaryOp::Add, BinaryOp::Sub, BinaryOp::Mul, BinaryOp::Div, BinaryOp::Max] {
+            assert_eq!(binary_float(op, Bounded::exact(3.5), quarter).error, 0.0, "{op:?}");
+        }
+        assert!(binary_float(BinaryOp::Div, quarter, Bounded::exact(3.0)).error > 0.0);
     }
 }

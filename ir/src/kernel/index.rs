@@ -227,3 +227,68 @@ impl From<i64> for Affine {
         Affine::constant(offset)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::points;
+    use proptest::prelude::*;
+
+    fn affine() -> impl Strategy<Value = Affine> {
+        (prop::collection::vec((0u32..3, -4i64..5), 0..5), -9i64..10)
+            .prop_map(|(terms, offset)| Affine::new(terms.into_iter().map(|(axis, k)| (Axis(axis), k)), offset))
+    }
+
+    fn space() -> impl Strategy<Value = [usize; 3]> {
+        [1usize..5, 1usize..5, 1usize..5]
+    }
+
+    fn is_canonical(affine: &Affine) -> bool {
+        affine.terms.windows(2).all(|pair| pair[0].0 < pair[1].0) && affine.terms.iter().all(|(_, k)| *k != 0)
+    }
+
+    proptest! {
+        #[test]
+        fn arithmetic_is_point_by_point(a in affine(), b in affine(), k in -3i64..4, space in space()) {
+            let (sum, difference, scaled) = (a.clone() + b.clone(), a.clone() - b.clone(), a.clone() * k);
+            prop_assert!([&sum, &difference, &scaled].into_iter().all(is_canonical));
+            for point in points(&space) {
+                let (x, y) = (a.at(&point).unwrap(), b.at(&point).unwrap());
+                prop_assert_eq!(sum.at(&point), Some(x + y));
+                prop_assert_eq!(difference.at(&point), Some(x - y));
+                prop_assert_eq!(scaled.at(&point), Some(x * k));
+            }
+        }
+
+        #[test]
+        fn ranges_are_tight(a in affine(), space in space(), length in 1usize..20) {
+            let values: Vec<i64> = points(&space).filter_map(|point| a.at(&point)).collect();
+            let range = (*values.iter().min().unwrap(), *values.iter().max().unwrap());
+            prop_assert_eq!(a.dividend_range(&space), range);
+            let inside = values.iter().all(|&value| 0 <= value && value < length as i64);
+            prop_assert_eq!(a.within(&space, length), inside);
+        }
+
+        #[test]
+        fn division_is_exact_or_outside(a in affine(), divisor in 1i64..5, space in space(), length in 1usize..20) {
+            let quotient = a.clone().exact_div(divisor);
+            for point in points(&space) {
+                let (dividend, value) = (a.at(&point).unwrap(), quotient.at(&point));
+                prop_assert_eq!(value.map(|value| value * divisor), (dividend % divisor == 0).then_some(dividend));
+                let inside = value.is_some_and(|value| 0 <= value && value < length as i64);
+                prop_assert!(inside || !quotient.within(&space, length), "{:?} at {:?}", quotient, point);
+            }
+        }
+
+        #[test]
+        fn substitution_composes(a in affine(), forms in prop::array::uniform3(affine()), space in space()) {
+            let composed = a.substitute(|axis| forms[axis.0 as usize].clone());
+            prop_assert!(is_canonical(&composed));
+            for point in points(&space) {
+                let inner: Vec<i64> = forms.iter().map(|form| form.at(&point).unwrap()).collect();
+                let terms: i64 = a.terms.iter().map(|(axis, k)| inner[axis.0 as usize] * k).sum();
+                prop_assert_eq!(composed.at(&point), Some(terms + a.offset));
+            }
+        }
+    }
+}
