@@ -222,7 +222,7 @@ fn interpolate(k: &mut KernelBuilder, from: &Operand, at: &[Index], rest: &[Corn
     let Some((corners, rest)) = rest.split_first() else {
         return k.load(from, at.to_vec());
     };
-    let along = |index: &Index| [at, &[index.clone()]].concat();
+    let along = |index: &Index| [at, std::slice::from_ref(index)].concat();
     let low = interpolate(k, from, &along(&corners.low), rest);
     let Some((high, weight)) = &corners.high else {
         return low;
