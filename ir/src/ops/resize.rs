@@ -12,7 +12,8 @@ use crate::tensor::{DType, points};
 ///
 /// Pixel `d` of the output lies at `d * scale` (`"nearest"`), `(d + 0.5) * scale - 0.5` (`"linear"`) or, with
 /// `align_corners`, `d * (length - 1) / (size - 1)` of the input, where the scale is `1 / factor` or `length / size`,
-/// rounded to f32 as PyTorch does.
+/// rounded to f32 as PyTorch does. (For the nearest pixel of two spatial axes, PyTorch takes 1 / 2 for any factor that
+/// happens to double an axis, such as 2.3 of 2 pixels; here it is the factor that is given.)
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Upsample {

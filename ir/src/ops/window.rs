@@ -135,9 +135,11 @@ pub fn slides(
             Slide { kernel: kernel[axis], stride: stride[axis], dilation: dilation[axis], before: 0, after: 0, ceil };
         (slide.before, slide.after) = padding.around(axis, axes, &slide, &lengths[axis])?;
         let padded = lengths[axis].clone() + slide.before + slide.after;
-        if padded.surely_below(slide.reach() as i64) {
+        // With `ceil`, the only window too may end beyond the padding, by less than a stride.
+        let most = if ceil { padded + (slide.stride - 1) } else { padded };
+        if most.surely_below(slide.reach() as i64) {
             return Err(Mismatch::new(
-                format!("a window of at most {padded} elements along spatial axis {axis} (the padded length)"),
+                format!("a window of at most {most} elements along spatial axis {axis} (the padded length)"),
                 format!("{} (kernel size {}, dilation {})", slide.reach(), slide.kernel, slide.dilation),
                 "use a smaller kernel or dilation, more padding, or a larger image",
             )
