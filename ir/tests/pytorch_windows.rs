@@ -2,7 +2,7 @@
 
 use fusewright_ir::ops::{Op, layer_kind};
 use fusewright_ir::tensor::{Array, TensorType};
-use fusewright_ir::text::Value;
+use fusewright_ir::text::parse;
 
 /// A layer as in a model file, its operands (input, then parameters) and its output, each as dims and elements.
 struct Case {
@@ -22,7 +22,7 @@ fn read(layer: &str) -> Op {
     let (name, fields) = layer.split_at(layer.find('(').unwrap_or(layer.len()));
     let kind = layer_kind(name).unwrap_or_else(|| panic!("no layer is called {name}"));
     let text = if fields.is_empty() { "()" } else { fields };
-    let value = Value { span: 0..text.len(), text: format!("#![enable(implicit_some)]{text}") };
+    let value = parse(text).unwrap_or_else(|error| panic!("{layer}: {}", error.title));
     (kind.read)(&value).unwrap_or_else(|error| panic!("{layer}: {}", error.message))
 }
 

@@ -1,7 +1,8 @@
 //! Resizing of images: the nearest pixel, or linear interpolation.
 
+use super::common::expect_float;
 use super::conv::is_default;
-use super::window::{PerAxis, positive, require_f32};
+use super::window::{PerAxis, positive};
 use super::*;
 use crate::Dim;
 use crate::kernel::{Axis, BinaryOp, Index, KernelBuilder, Literal, ScalarId};
@@ -255,7 +256,7 @@ impl OpSpec for Upsample {
             return Err(Mismatch::new(expected, input.to_string(), "reshape the input"));
         }
         if self.mode == ResizeMode::Linear {
-            require_f32(input)?;
+            expect_float(input)?;
         } else if self.align_corners {
             let help = "leave `align_corners` out, or set mode: \"linear\"";
             return Err(Mismatch::new("align_corners: false in this mode", "true", help).in_field("align_corners"));
