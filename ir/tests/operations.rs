@@ -2,7 +2,7 @@
 
 use fusewright_ir::kernel::build::Operand;
 use fusewright_ir::kernel::{self, BufferId, BufferInfo, NamedKernel, Program, Role, Scalar};
-use fusewright_ir::ops::{LAYERS, Map, Op, OpSpec, Real, Site, layer_kind};
+use fusewright_ir::ops::{LAYERS, Op, OpSpec, Site, layer_kind};
 use fusewright_ir::tensor::{Array, DType, TensorType};
 use fusewright_ir::text::parse;
 use fusewright_ir::{GraphBuilder, ValueId};
@@ -232,6 +232,14 @@ fn kernels_agree_with_the_reference() {
 }
 
 #[test]
+fn layers_are_read_as_they_are_printed() {
+    for case in cases() {
+        let printed = case.op.to_string();
+        assert_eq!(read(&printed), case.op, "{}, printed as {printed}", case.layer);
+    }
+}
+
+#[test]
 fn every_layer_has_a_case() {
     let cases = cases();
     let tested: Vec<&str> = cases.iter().map(|case| case.op.spec().name()).collect();
@@ -294,14 +302,6 @@ fn boolean(dims: &[usize]) -> TensorType {
 
 fn read(layer: &str) -> Op {
     let (name, fields) = layer.split_at(layer.find('(').unwrap_or(layer.len()));
-    if let Some(mut map) = Map::named(name) {
-        let pairs = fields.trim_matches(['(', ')']).split(',').filter_map(|pair| pair.split_once(": "));
-        for (attribute, number) in pairs {
-            let place = map.function.attributes.iter().position(|(known, _)| *known == attribute.trim());
-            map.attributes[place.expect("a known attribute")] = Real(number.parse().expect("a number"));
-        }
-        return Op::Map(map);
-    }
     let kind = layer_kind(name).unwrap_or_else(|| panic!("no layer is called {name}"));
     let text = if fields.is_empty() { "()" } else { fields };
     let value = parse(text).unwrap_or_else(|error| panic!("{layer}: {}", error.title));

@@ -1,6 +1,7 @@
 //! Adaptive and global pooling: the output's size is given, the windows follow.
 
-use super::window::{Count, divide, image, require_f32};
+use super::common::expect_float;
+use super::window::{Count, divide, image};
 use super::*;
 use crate::Dim;
 use crate::kernel::{Axis, FoldKind, Index, KernelBuilder, Literal};
@@ -219,7 +220,7 @@ impl OpSpec for AdaptivePool {
     fn infer(&self, inputs: &[&TensorType]) -> Result<Types, Mismatch> {
         let input = inputs[0];
         if self.kind == PoolKind::Average {
-            require_f32(input)?;
+            expect_float(input)?;
         }
         if self.spatial == 0 && input.rank() < 3 {
             let help = "reshape the input, or leave the layer out";

@@ -1,7 +1,8 @@
 //! Average pooling over one, two or three spatial axes.
 
+use super::common::expect_float;
 use super::conv::{is_default, is_yes, ones, yes};
-use super::window::{Count, Padding, PerAxis, Slide, divide, image, require_f32, slides};
+use super::window::{Count, Padding, PerAxis, Slide, divide, image, slides};
 use super::*;
 use crate::Dim;
 use crate::kernel::{Axis, FoldKind, Index, KernelBuilder, Literal};
@@ -102,7 +103,7 @@ impl OpSpec for AvgPool {
     }
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<Types, Mismatch> {
-        require_f32(inputs[0])?;
+        expect_float(inputs[0])?;
         let (batch, channels, lengths) = image(inputs[0], self.spatial)?;
         if self.divisor_override == Some(0) {
             let help = "leave it out for the number of elements";
@@ -214,7 +215,7 @@ mod tests {
         assert_eq!(error.field, Some("divisor_override"));
         let error = infer(&pool(6), image.clone()).unwrap_err();
         assert_eq!(error.field, Some("kernel_size"));
-        let wide = AvgPool { padding: Padding::All(1 << 30), ..pool(u32::MAX) };
+        let wide = AvgPool { padding: Padding::All((1 << 31) - 1), ..pool(u32::MAX) };
         assert_eq!(infer(&wide, image.clone()).unwrap_err().expected, "a window of at most 2147483647 elements");
         let error = infer(&pool(2), TensorType::f32([5, 5])).unwrap_err();
         assert_eq!(error.expected, "an image of shape [batch, channels, height, width] or [channels, height, width]");

@@ -1,8 +1,8 @@
 //! Batch normalisation as inference applies it: with the statistics that training kept.
 
+use super::common::expect_float;
 use super::conv::{is_yes, yes};
 use super::norm::{self, Grouped, is_small, small};
-use super::window::require_f32;
 use super::*;
 use crate::Dim;
 use crate::kernel::Affine;
@@ -51,7 +51,7 @@ fn read(fields: &Value, spatial: usize) -> Result<Op, FieldError> {
 
 impl BatchNorm {
     fn channels<'a>(&self, input: &'a TensorType) -> Result<&'a Dim, Mismatch> {
-        require_f32(input)?;
+        expect_float(input)?;
         norm::check_eps(self.eps)?;
         let rank = input.rank();
         if rank == self.spatial + 2 || (self.spatial == 1 && rank == 2) {

@@ -1,7 +1,8 @@
 //! Transposed convolution over one, two or three spatial axes: the map that convolution's gradient applies to an image.
 
+use super::common::expect_float;
 use super::conv::{is_default, is_one, is_ones, is_yes, one, ones, yes};
-use super::window::{Padding, PaddingName, PerAxis, image, positive, require_f32};
+use super::window::{Padding, PaddingName, PerAxis, check_window, image, positive};
 use super::*;
 use crate::Dim;
 use crate::kernel::{Affine, FoldKind, Index, KernelBuilder, Literal};
@@ -100,6 +101,7 @@ impl ConvTranspose {
         let dilation = self.dilation.expand(axes, "dilation")?;
         let extra = self.output_padding.expand(axes, "output_padding")?;
         positive(&[("kernel_size", &kernel), ("stride", &stride), ("dilation", &dilation)])?;
+        check_window(&kernel)?;
         if self.padding == Padding::Named(PaddingName::Same) {
             let help = "write the padding in numbers";
             return Err(Mismatch::new("padding in numbers or \"valid\"", "\"same\"", help).in_field("padding"));
@@ -160,7 +162,7 @@ impl OpSpec for ConvTranspose {
     }
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<Types, Mismatch> {
-        require_f32(inputs[0])?;
+        expect_float(inputs[0])?;
         let (batch, _, lengths) = image(inputs[0], self.spatial)?;
         let mut shape: Vec<Dim> = batch.iter().cloned().chain([Dim::from(self.out)]).collect();
         for (axis, (spread, length)) in self.spreads()?.iter().zip(lengths).enumerate() {

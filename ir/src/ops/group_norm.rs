@@ -1,8 +1,8 @@
 //! Group normalisation over groups of channels.
 
+use super::common::expect_float;
 use super::conv::{is_yes, yes};
 use super::norm::{self, Grouped, is_small, small};
-use super::window::require_f32;
 use super::*;
 use crate::Dim;
 use crate::kernel::{Affine, Axis};
@@ -32,7 +32,7 @@ pub const LAYERS: &[LayerKind] = &[LayerKind {
 
 impl GroupNorm {
     fn channels<'a>(&self, input: &'a TensorType) -> Result<&'a Dim, Mismatch> {
-        require_f32(input)?;
+        expect_float(input)?;
         norm::check_eps(self.eps)?;
         let Some(channels) = input.shape.get(1) else {
             let expected = "an input of shape [batch, channels, spatial...]";

@@ -1,9 +1,10 @@
 //! Instance normalisation: each channel of each image by itself.
 
 use super::batch_norm::{is_tenth, tenth};
+use super::common::expect_float;
 use super::conv::is_default;
 use super::norm::{self, Grouped, is_small, small};
-use super::window::{image, require_f32};
+use super::window::image;
 use super::*;
 use crate::Dim;
 use crate::kernel::{Affine, Axis};
@@ -45,7 +46,7 @@ fn read(fields: &Value, spatial: usize) -> Result<Op, FieldError> {
 
 impl InstanceNorm {
     fn channels<'a>(&self, input: &'a TensorType) -> Result<&'a Dim, Mismatch> {
-        require_f32(input)?;
+        expect_float(input)?;
         norm::check_eps(self.eps)?;
         let (_, channels, lengths) = image(input, self.spatial)?;
         let elements = lengths.iter().fold(Dim::Known(1), |product, dim| product * dim.clone());

@@ -1,8 +1,9 @@
 //! Layer normalisation over the last axes.
 
+use super::common::expect_float;
 use super::conv::{is_yes, yes};
 use super::norm::{self, Grouped, is_small, small};
-use super::window::{PerAxis, require_f32};
+use super::window::PerAxis;
 use super::*;
 use crate::Dim;
 use crate::kernel::{Affine, Axis};
@@ -42,7 +43,7 @@ impl LayerNorm {
     }
 
     fn check(&self, input: &TensorType) -> Result<(), Mismatch> {
-        require_f32(input)?;
+        expect_float(input)?;
         norm::check_eps(self.eps)?;
         let lengths = self.lengths();
         let wanted: Vec<String> = lengths.iter().map(Dim::to_string).collect();

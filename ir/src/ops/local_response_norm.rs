@@ -1,6 +1,6 @@
 //! Local response normalisation across neighbouring channels.
 
-use super::window::require_f32;
+use super::common::expect_float;
 use super::*;
 use crate::kernel::{BinaryOp, FoldKind, Index, KernelBuilder, Literal};
 
@@ -68,7 +68,7 @@ impl OpSpec for LocalResponseNorm {
     }
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<Types, Mismatch> {
-        require_f32(inputs[0])?;
+        expect_float(inputs[0])?;
         if inputs[0].rank() < 3 {
             let expected = "an input of shape [batch, channels, spatial...]";
             return Err(Mismatch::new(expected, inputs[0].to_string(), "reshape the input"));

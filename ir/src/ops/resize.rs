@@ -1,7 +1,8 @@
 //! Resizing of images: the nearest pixel, or linear interpolation.
 
+use super::common::expect_float;
 use super::conv::is_default;
-use super::window::{PerAxis, positive, require_f32};
+use super::window::{PerAxis, positive};
 use super::*;
 use crate::Dim;
 use crate::kernel::{Axis, BinaryOp, Index, KernelBuilder, Literal, ScalarId};
@@ -12,7 +13,8 @@ use crate::tensor::{DType, points};
 ///
 /// Pixel `d` of the output lies at `d * scale` (`"nearest"`), `(d + 0.5) * scale - 0.5` (`"linear"`) or, with
 /// `align_corners`, `d * (length - 1) / (size - 1)` of the input, where the scale is `1 / factor` or `length / size`,
-/// rounded to f32 as PyTorch does.
+/// rounded to f32 as PyTorch does. (For the nearest pixel of two spatial axes, PyTorch takes 1 / 2 for any factor that
+/// happens to double an axis, such as 2.3 of 2 pixels; here it is the factor that is given.)
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Upsample {
@@ -222,7 +224,7 @@ fn interpolate(k: &mut KernelBuilder, from: &Operand, at: &[Index], rest: &[Corn
     let Some((corners, rest)) = rest.split_first() else {
         return k.load(from, at.to_vec());
     };
-    let along = |index: &Index| [at, &[index.clone()]].concat();
+    let along = |index: &Index| [at, std::slice::from_ref(index)].concat();
     let low = interpolate(k, from, &along(&corners.low), rest);
     let Some((high, weight)) = &corners.high else {
         return low;
@@ -254,7 +256,7 @@ impl OpSpec for Upsample {
             return Err(Mismatch::new(expected, input.to_string(), "reshape the input"));
         }
         if self.mode == ResizeMode::Linear {
-            require_f32(input)?;
+            expect_float(input)?;
         } else if self.align_corners {
             let help = "leave `align_corners` out, or set mode: \"linear\"";
             return Err(Mismatch::new("align_corners: false in this mode", "true", help).in_field("align_corners"));

@@ -135,9 +135,11 @@ pub fn slides(
             Slide { kernel: kernel[axis], stride: stride[axis], dilation: dilation[axis], before: 0, after: 0, ceil };
         (slide.before, slide.after) = padding.around(axis, axes, &slide, &lengths[axis])?;
         let padded = lengths[axis].clone() + slide.before + slide.after;
-        if padded.surely_below(slide.reach() as i64) {
+        // With `ceil`, the only window too may end beyond the padding, by less than a stride.
+        let most = if ceil { padded + (slide.stride - 1) } else { padded };
+        if most.surely_below(slide.reach() as i64) {
             return Err(Mismatch::new(
-                format!("a window of at most {padded} elements along spatial axis {axis} (the padded length)"),
+                format!("a window of at most {most} elements along spatial axis {axis} (the padded length)"),
                 format!("{} (kernel size {}, dilation {})", slide.reach(), slide.kernel, slide.dilation),
                 "use a smaller kernel or dilation, more padding, or a larger image",
             )
@@ -145,10 +147,11 @@ pub fn slides(
         }
         slides.push(slide);
     }
+    check_window(&kernel)?;
     Ok(slides)
 }
 
-/// Refuses a 0 among numbers that count something, and windows of more elements than an axis may have.
+/// Refuses a 0 among numbers that count something.
 ///
 /// # Errors
 /// The field at fault.
@@ -157,24 +160,8 @@ pub fn positive(numbers: &[(&'static str, &[usize])]) -> Result<(), Mismatch> {
         if numbers.contains(&0) {
             return Err(Mismatch::new("1 or more", "0", format!("give `{field}` a positive number")).in_field(field));
         }
-        let elements = numbers.iter().fold(Dim::Known(1), |product, &n| product * n);
-        if field == "kernel_size" && !elements.surely_below(Dim::LIMIT + 1) {
-            let expected = format!("a window of at most {} elements", Dim::LIMIT);
-            return Err(Mismatch::new(expected, elements.to_string(), "use a smaller window").in_field(field));
-        }
     }
     Ok(())
-}
-
-/// Refuses elements that are not f32.
-///
-/// # Errors
-/// Where the type is another.
-pub fn require_f32(ty: &TensorType) -> Result<(), Mismatch> {
-    match ty.dtype {
-        DType::F32 => Ok(()),
-        _ => Err(Mismatch::new("f32 elements", ty.to_string(), "put a Cast layer in front")),
-    }
 }
 
 impl Padding {
@@ -227,6 +214,19 @@ impl Padding {
             _ => self.pair(axis, axes),
         }
     }
+}
+
+/// Refuses windows of more elements than an axis may have.
+///
+/// # Errors
+/// The field `kernel_size`.
+pub fn check_window(kernel: &[usize]) -> Result<(), Mismatch> {
+    let elements = kernel.iter().fold(Dim::Known(1), |product, &n| product * n);
+    if elements.surely_below(Dim::LIMIT + 1) {
+        return Ok(());
+    }
+    let expected = format!("a window of at most {} elements", Dim::LIMIT);
+    Err(Mismatch::new(expected, elements.to_string(), "use a smaller window").in_field("kernel_size"))
 }
 
 /// How many elements of its window count along one axis.
