@@ -69,6 +69,12 @@ impl Model {
         crate::text::read_model(path, text)
     }
 
+    /// The model as RON in the canonical form: its graph layer by layer, blocks written out. Reading it again gives the
+    /// same graph.
+    pub fn to_ron(&self) -> String {
+        crate::text::print(self)
+    }
+
     /// The text and its name, for rendering diagnostics.
     pub fn source(&self) -> Source<'_> {
         Source { path: &self.path, text: &self.text }

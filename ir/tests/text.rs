@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use fusewright_ir::text::format;
 use fusewright_ir::{Model, Source};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -68,4 +69,51 @@ fn lenet_has_as_many_parameters_as_it_had() {
     let bound = model.bind(&[("N".to_string(), 3)].into()).unwrap();
     let output = bound.graph.value_type(bound.graph.outputs[0].value);
     assert_eq!(output.to_string(), "f32[3, 10]");
+}
+
+/// The lines of a graph, without the order of what does not depend on each other.
+fn lines(model: &Model) -> Vec<String> {
+    let mut lines: Vec<String> = model.graph.to_string().lines().map(str::to_string).collect();
+    lines.sort();
+    lines
+}
+
+fn graph(name: &str, text: &str) -> Model {
+    let rendered = |faults: fusewright_ir::Diagnostics| faults.render(Some(Source { path: name, text }), false);
+    Model::parse(name, text).map_err(rendered).unwrap_or_else(|faults| panic!("{text}\n{faults}"))
+}
+
+#[test]
+fn printing_and_reading_give_the_same_graph() {
+    for path in files("good") {
+        let model = graph(&name(&path), &fs::read_to_string(&path).unwrap());
+        let printed = model.to_ron();
+        let again = graph("printed", &printed);
+        assert_eq!(lines(&model), lines(&again), "{printed}");
+        assert_eq!(
+            (&model.name, &model.images, &model.classes, &model.weights, model.seed),
+            (&again.name, &again.images, &again.classes, &again.weights, again.seed)
+        );
+        assert_eq!(printed, again.to_ron());
+        assert_eq!(printed, format(&printed).unwrap());
+    }
+}
+
+#[test]
+fn files_have_a_canonical_form() {
+    let mut wrong = Vec::new();
+    for path in files("format") {
+        let formatted = format(&fs::read_to_string(&path).unwrap()).unwrap();
+        compare(&path, &formatted, &mut wrong);
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn formatting_twice_changes_nothing() {
+    for path in ["good", "bad", "format"].into_iter().flat_map(files) {
+        let text = fs::read_to_string(&path).unwrap();
+        let Ok(once) = format(&text) else { continue };
+        assert_eq!(once, format(&once).unwrap(), "{}", path.display());
+    }
 }

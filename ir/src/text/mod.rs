@@ -14,13 +14,17 @@ mod comments;
 mod de;
 mod expand;
 mod faults;
+mod format;
+mod print;
 mod sections;
 mod value;
 
 pub use de::FieldError;
+pub use format::format;
 pub use value::{Field, Kind, Name, Value, parse};
 
 pub(crate) use expand::with_inputs;
+pub(crate) use print::print;
 pub(crate) use sections::read_model;
 
 use crate::ops::Real;
