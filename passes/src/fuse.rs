@@ -99,6 +99,9 @@ fn way(program: &Program, producer: usize, consumer: usize, buffer: BufferId) ->
     if setup_only(program, producer) != setup_only(program, consumer) {
         return Err("the producer runs once, when parameters are given");
     }
+    if is_absorbed(program, second) {
+        return Err("the view costs nothing where its result is read");
+    }
     let keep = is_output(program, buffer) || readers(program, buffer).len() > 1;
     let stores = merge::into_stores(first, second, buffer, keep);
     if let Ok(joined) = stores {
@@ -116,6 +119,19 @@ fn way(program: &Program, producer: usize, consumer: usize, buffer: BufferId) ->
         return Err("the consumer reads each element many times");
     }
     merge::into_loads(first, second, buffer).map(Way::Loads)
+}
+
+/// Whether a kernel only moves elements, and all that read its result can read where it reads: a flatten before a dense
+/// layer becomes part of the dense layer, and the image before it keeps its axes.
+fn is_absorbed(program: &Program, view: &Kernel) -> bool {
+    let ([store], 0) = (view.stores.as_slice(), operations(view)) else { return false };
+    let readers = readers(program, store.buffer);
+    let absorbs = |&reader: &usize| merge::into_loads(view, &program.kernels[reader].kernel, store.buffer).is_ok();
+    let reduces = |&reader: &usize| !program.kernels[reader].kernel.folds.is_empty();
+    !is_output(program, store.buffer)
+        && !readers.is_empty()
+        && writers(program, store.buffer).len() == 1
+        && readers.iter().all(|reader| reduces(reader) && absorbs(reader))
 }
 
 /// Scalar operations of a kernel, loads not counted.

@@ -1,0 +1,234 @@
+//! A program on its way to a plan: buffers have layouts, kernels know whether they run once.
+
+use fusewright_ir::kernel::build::Operand;
+use fusewright_ir::kernel::{BufferId, BufferInfo, Kernel, KernelBuilder, NamedKernel, Program, Role};
+use fusewright_ir::plan::{Layout, Schedule};
+use smallvec::SmallVec;
+
+/// What the stages of the planner work on.
+#[derive(Clone, Debug, Default)]
+pub struct Draft {
+    /// All buffers, by [`BufferId`].
+    pub buffers: Vec<DraftBuffer>,
+    /// In an order in which they can run.
+    pub kernels: Vec<DraftKernel>,
+    /// The results: name and buffer. Each buffer is computed for every call and named once.
+    pub outputs: Vec<(String, BufferId)>,
+}
+
+/// A buffer with a layout.
+#[derive(Clone, Debug)]
+pub struct DraftBuffer {
+    /// Name, type, axes and role.
+    pub info: BufferInfo,
+    /// How it lies in memory.
+    pub layout: Layout,
+    /// Whether kernels that run once write it, and no others.
+    pub once: bool,
+    /// Whether it is a result.
+    pub is_output: bool,
+    /// The axis that its readers and writers would have innermost; the layout follows where it may.
+    pub wish: Option<usize>,
+}
+
+/// A kernel with a schedule.
+#[derive(Clone, Debug)]
+pub struct DraftKernel {
+    /// The loop nest, and what it computes.
+    pub named: NamedKernel,
+    /// Whether it runs once, when parameters are given.
+    pub once: bool,
+    /// How it is run.
+    pub schedule: Schedule,
+}
+
+impl DraftKernel {
+    /// The loop nest.
+    pub fn kernel(&self) -> &Kernel {
+        &self.named.kernel
+    }
+}
+
+/// Which kernels write and read each buffer, by position, ascending.
+pub struct Uses {
+    /// By [`BufferId`].
+    pub writers: Vec<SmallVec<[usize; 2]>>,
+    /// By [`BufferId`].
+    pub readers: Vec<SmallVec<[usize; 4]>>,
+}
+
+impl Uses {
+    fn of<'k>(n_buffers: usize, kernels: impl Iterator<Item = &'k Kernel>) -> Uses {
+        let mut uses = Uses { writers: vec![SmallVec::new(); n_buffers], readers: vec![SmallVec::new(); n_buffers] };
+        for (k, kernel) in kernels.enumerate() {
+            kernel.reads().iter().for_each(|buffer| uses.readers[buffer.0 as usize].push(k));
+            kernel.writes().iter().for_each(|buffer| uses.writers[buffer.0 as usize].push(k));
+        }
+        uses
+    }
+}
+
+impl DraftBuffer {
+    /// A computed buffer in row-major order.
+    pub fn computed(info: BufferInfo) -> DraftBuffer {
+        let layout = Layout::row_major(info.dims.len());
+        DraftBuffer {
+            info: BufferInfo { role: Role::Computed, ..info },
+            layout,
+            once: false,
+            is_output: false,
+            wish: None,
+        }
+    }
+
+    /// Whether its values are known once parameters are.
+    pub fn is_constant(&self) -> bool {
+        self.once || matches!(self.info.role, Role::Parameter | Role::Constant(_))
+    }
+
+    /// Whether the planner may choose its layout: it lives in the arena.
+    pub fn is_free(&self) -> bool {
+        self.info.role == Role::Computed && !self.once && !self.is_output
+    }
+
+    /// The number of elements that users see.
+    pub fn elements(&self) -> u64 {
+        self.info.dims.iter().map(|&n| n as u64).product()
+    }
+
+    /// The bytes that it takes with its layout.
+    pub fn bytes(&self) -> u64 {
+        (self.layout.elements(&self.info.dims) * self.info.dtype.bytes()) as u64
+    }
+}
+
+impl Draft {
+    /// The program with row-major layouts and plain schedules. Every result gets a buffer of its own that a kernel of
+    /// every call writes: users may ask for an input, a parameter, or the same value twice.
+    pub fn new(program: Program) -> Draft {
+        let kernels: Vec<&Kernel> = program.kernels.iter().map(|named| &named.kernel).collect();
+        let uses = Uses::of(program.buffers.len(), kernels.iter().copied());
+        let once = run_once(&program, &uses);
+        let mut draft = Draft::default();
+        for info in program.buffers {
+            let writers = &uses.writers[draft.buffers.len()];
+            let mut buffer = DraftBuffer::computed(info.clone());
+            buffer.once = info.role == Role::Computed && !writers.is_empty() && writers.iter().all(|&k| once[k]);
+            buffer.info.role = info.role;
+            draft.buffers.push(buffer);
+        }
+        for (named, once) in program.kernels.into_iter().zip(once) {
+            let schedule = Schedule::plain(&named.kernel);
+            draft.kernels.push(DraftKernel { named, once, schedule });
+        }
+        for (name, mut id) in program.outputs {
+            if !draft.buffer(id).is_free() {
+                let copy = draft.add_like(id);
+                let kernel = draft.copy_kernel(id, copy, name.clone(), "copy");
+                draft.kernels.push(kernel);
+                id = copy;
+            }
+            draft.buffers[id.0 as usize].is_output = true;
+            draft.outputs.push((name, id));
+        }
+        draft
+    }
+
+    /// The buffer.
+    pub fn buffer(&self, id: BufferId) -> &DraftBuffer {
+        &self.buffers[id.0 as usize]
+    }
+
+    /// The buffer, to be changed.
+    pub fn buffer_mut(&mut self, id: BufferId) -> &mut DraftBuffer {
+        &mut self.buffers[id.0 as usize]
+    }
+
+    /// All ids.
+    pub fn buffer_ids(&self) -> impl Iterator<Item = BufferId> + use<> {
+        (0..self.buffers.len() as u32).map(BufferId)
+    }
+
+    /// Who writes and reads what, as things stand.
+    pub fn uses(&self) -> Uses {
+        Uses::of(self.buffers.len(), self.kernels.iter().map(DraftKernel::kernel))
+    }
+
+    /// Adds a buffer.
+    pub fn add(&mut self, buffer: DraftBuffer) -> BufferId {
+        self.buffers.push(buffer);
+        BufferId(self.buffers.len() as u32 - 1)
+    }
+
+    /// Adds a computed buffer of the same name, type and axes, in row-major order.
+    pub fn add_like(&mut self, id: BufferId) -> BufferId {
+        let info = self.buffer(id).info.clone();
+        self.add(DraftBuffer::computed(info))
+    }
+
+    /// The buffer as kernels are built with it.
+    pub fn operand(&self, id: BufferId) -> Operand {
+        let info = &self.buffer(id).info;
+        Operand { buffer: id, dtype: info.dtype, dims: info.dims.clone() }
+    }
+
+    /// A kernel that copies all elements between buffers of the same axes.
+    pub fn copy_kernel(&self, from: BufferId, to: BufferId, node: String, about: &str) -> DraftKernel {
+        let mut k = KernelBuilder::new(&self.buffer(from).info.dims);
+        let axes = k.outer_axes();
+        let value = k.load(&self.operand(from), axes.clone());
+        k.store(&self.operand(to), axes, value);
+        DraftKernel::new(k.finish(), vec![node], about)
+    }
+
+    /// Puts kernels in front of those at the given positions, which name old positions; in order for equal positions.
+    pub fn insert(&mut self, mut added: Vec<(usize, DraftKernel)>) {
+        if added.is_empty() {
+            return;
+        }
+        added.sort_by_key(|(position, _)| *position);
+        let mut added = added.into_iter().peekable();
+        let old = std::mem::take(&mut self.kernels);
+        for (k, kernel) in old.into_iter().enumerate() {
+            while let Some((_, new)) = added.next_if(|(position, _)| *position <= k) {
+                self.kernels.push(new);
+            }
+            self.kernels.push(kernel);
+        }
+        self.kernels.extend(added.map(|(_, new)| new));
+    }
+}
+
+impl DraftKernel {
+    /// A kernel of every call, with a plain schedule.
+    pub fn new(kernel: Kernel, nodes: Vec<String>, about: &str) -> DraftKernel {
+        let schedule = Schedule::plain(&kernel);
+        DraftKernel { named: NamedKernel { nodes, about: about.to_string(), kernel }, once: false, schedule }
+    }
+}
+
+/// Which kernels depend on nothing but parameters and constants. All writers of a buffer are of one kind: where a
+/// kernel of every call writes a part, or adds, the others have to write their parts anew before it.
+fn run_once(program: &Program, uses: &Uses) -> Vec<bool> {
+    let reads: Vec<Vec<BufferId>> = program.kernels.iter().map(|named| named.kernel.reads()).collect();
+    let writes: Vec<Vec<BufferId>> = program.kernels.iter().map(|named| named.kernel.writes()).collect();
+    let mut once = vec![true; program.kernels.len()];
+    loop {
+        let mut changed = false;
+        for k in 0..once.len() {
+            let known = |buffer: &BufferId| match program.buffer(*buffer).role {
+                Role::Input => false,
+                Role::Parameter | Role::Constant(_) => true,
+                Role::Computed => uses.writers[buffer.0 as usize].iter().all(|&writer| once[writer]),
+            };
+            let together = |buffer: &BufferId| uses.writers[buffer.0 as usize].iter().all(|&writer| once[writer]);
+            if once[k] && !(reads[k].iter().all(known) && writes[k].iter().all(together)) {
+                once[k] = false;
+                changed = true;
+            }
+        }
+        if !changed {
+            return once;
+        }
+    }
+}

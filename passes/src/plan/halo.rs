@@ -1,0 +1,196 @@
+//! Padding as memory: a buffer that is read beyond its edges keeps a border of the value that stands there, so that
+//! loads need no checks.
+//!
+//! A buffer of the arena gets its own halo; where the buffer is the user's, or its halo holds another value, a copy
+//! with a halo takes its place, if that costs less than the checks. Whatever writes the buffer leaves the halo alone: a
+//! step of its own fills it before.
+
+use super::access::{Read, is_proven, plain, reads, with_scalars};
+use super::draft::{Draft, DraftKernel, Uses};
+use super::layout::innermost;
+use fusewright_ir::kernel::build::Operand;
+use fusewright_ir::kernel::{Affine, Axis, BufferId, Index, KernelBuilder, Literal, Role, Scalar, ScalarId};
+use smallvec::SmallVec;
+
+/// Loads of one buffer that find one value beyond its edges.
+struct Need {
+    value: Literal,
+    widths: SmallVec<[(u32, u32); 6]>,
+    /// How often an element is read so, over all points.
+    points: u64,
+    /// Which kernels read so, and by which scalars.
+    loads: Vec<(usize, ScalarId)>,
+}
+
+/// A buffer may grow by this factor for its halo, or by anything up to `SMALL_BYTES`.
+const GROWTH: u64 = 4;
+const SMALL_BYTES: u64 = 256 << 10;
+
+/// A copy with a halo pays where each element is read so often with a check.
+const COPY_PAYS: u64 = 2;
+
+/// Copies of more bytes than caches hold pay less.
+const LARGE_BYTES: u64 = 8 << 20;
+const LARGE_COPY_PAYS: u64 = 64;
+
+/// Gives buffers the halos that their readers want.
+pub fn widen(draft: &mut Draft) {
+    let needs = find_needs(draft);
+    let uses = draft.uses();
+    let mut added = Vec::new();
+    for (id, mut needs) in draft.buffer_ids().zip(needs) {
+        needs.retain(|need| may_grow(draft, id, &need.widths));
+        // The value that most loads want goes around the buffer itself.
+        needs.sort_by_key(|need| std::cmp::Reverse(need.points));
+        let mut needs = needs.into_iter().peekable();
+        if draft.buffer(id).is_free()
+            && let Some(need) = needs.next()
+        {
+            surround(draft, id, &need);
+        }
+        for need in needs.filter(|need| copy_pays(draft, id, need)).collect::<Vec<_>>() {
+            added.push(surrounded_copy(draft, &uses, id, &need));
+        }
+    }
+    draft.insert(added);
+}
+
+/// The loads beyond the edges of each buffer, those that want one value together.
+fn find_needs(draft: &Draft) -> Vec<Vec<Need>> {
+    let mut needs: Vec<Vec<Need>> = draft.buffers.iter().map(|_| Vec::new()).collect();
+    for (k, kernel) in draft.kernels.iter().enumerate().filter(|(_, kernel)| !kernel.once) {
+        for read in reads(kernel.kernel()) {
+            let dims = &draft.buffer(read.buffer).info.dims;
+            let (Some(value), Some(widths)) = (read.outside, widths(&read, dims)) else { continue };
+            let known = &mut needs[read.buffer.0 as usize];
+            let place = known.iter().position(|need| need.value == value).unwrap_or_else(|| {
+                let widths = SmallVec::from_elem((0, 0), dims.len());
+                known.push(Need { value, widths, points: 0, loads: Vec::new() });
+                known.len() - 1
+            });
+            let need = &mut known[place];
+            for (most, own) in need.widths.iter_mut().zip(widths) {
+                *most = (most.0.max(own.0), most.1.max(own.1));
+            }
+            need.points += read.points();
+            need.loads.push((k, read.id));
+        }
+    }
+    needs
+}
+
+/// How far a load goes beyond each edge; `None` where it stays inside or does not go in plain steps.
+fn widths(read: &Read, dims: &[usize]) -> Option<SmallVec<[(u32, u32); 6]>> {
+    let mut widths = SmallVec::new();
+    for (index, &length) in read.at.iter().zip(dims) {
+        let (low, high) = plain(index)?.dividend_range(&read.extents);
+        let behind = (high + 1 - length as i64).max(0);
+        widths.push((u32::try_from((-low).max(0)).ok()?, u32::try_from(behind).ok()?));
+    }
+    widths.iter().any(|&width| width != (0, 0)).then_some(widths)
+}
+
+fn may_grow(draft: &Draft, id: BufferId, widths: &[(u32, u32)]) -> bool {
+    let buffer = draft.buffer(id);
+    let mut grown = buffer.info.dtype.bytes() as u64;
+    for (&(before, behind), &length) in widths.iter().zip(&buffer.info.dims) {
+        grown = grown.saturating_mul(u64::from(before) + u64::from(behind) + length as u64);
+    }
+    grown <= SMALL_BYTES || grown <= buffer.bytes().saturating_mul(GROWTH)
+}
+
+fn copy_pays(draft: &Draft, id: BufferId, need: &Need) -> bool {
+    let buffer = draft.buffer(id);
+    let pays = if buffer.bytes() > LARGE_BYTES { LARGE_COPY_PAYS } else { COPY_PAYS };
+    let changes = !buffer.is_constant() && buffer.layout.block.is_none();
+    changes && need.points >= pays.saturating_mul(buffer.elements())
+}
+
+fn surround(draft: &mut Draft, id: BufferId, need: &Need) {
+    let layout = &mut draft.buffer_mut(id).layout;
+    layout.halo = need.widths.clone();
+    layout.halo_value = Some(need.value);
+}
+
+/// Makes a buffer with a halo for the loads of `need`, in the layout that they wish, and gives the kernel that copies
+/// with its position.
+fn surrounded_copy(draft: &mut Draft, uses: &Uses, id: BufferId, need: &Need) -> (usize, DraftKernel) {
+    let own = draft.add_like(id);
+    let (wish, from) = (draft.buffer(id).wish, draft.buffer(id).layout.clone());
+    let rank = from.order.len();
+    let buffer = draft.buffer_mut(own);
+    buffer.wish = wish;
+    buffer.layout = if from.is_row_major() { innermost(rank, wish) } else { from };
+    surround(draft, own, need);
+    for &(k, load) in &need.loads {
+        let kernel = draft.kernels[k].kernel();
+        draft.kernels[k].named.kernel = with_scalars(kernel, |id, scalar| match scalar {
+            Scalar::Load { at, outside, .. } if id == load => Scalar::Load { buffer: own, at, outside },
+            other => other,
+        });
+    }
+    let name = draft.buffer(id).info.name.clone();
+    let after = uses.writers[id.0 as usize].last().map_or(0, |k| k + 1);
+    let before = need.loads.iter().map(|(k, _)| *k).min().unwrap_or(after);
+    (before.max(after), draft.copy_kernel(id, own, name, "layout"))
+}
+
+/// Puts a step before the first writer of every buffer with a halo that fills it.
+pub fn fill(draft: &mut Draft) {
+    let uses = draft.uses();
+    let mut added = Vec::new();
+    for id in draft.buffer_ids() {
+        let buffer = draft.buffer(id);
+        let Some(value) = buffer.layout.halo_value else { continue };
+        debug_assert!(buffer.info.role == Role::Computed, "only computed buffers have halos");
+        if let Some(&first) = uses.writers[id.0 as usize].first() {
+            let kernel = fill_kernel(&draft.operand(id), &buffer.layout, value);
+            added.push((first, DraftKernel::new(kernel, vec![buffer.info.name.clone()], "halo")));
+        }
+    }
+    draft.insert(added);
+}
+
+/// Writes `value` to all of the halo, each element once. The loops follow the layout.
+fn fill_kernel(to: &Operand, layout: &fusewright_ir::plan::Layout, value: Literal) -> fusewright_ir::kernel::Kernel {
+    let order: Vec<usize> = layout.order.iter().map(|&axis| axis as usize).collect();
+    let width = |axis: usize| layout.halo_of(axis);
+    // Axes without a halo before the first with one are common to all regions.
+    let common = order.iter().take_while(|&&axis| width(axis) == (0, 0)).count();
+    let outer: Vec<usize> = order[..common].iter().map(|&axis| to.dims[axis]).collect();
+    let mut k = KernelBuilder::new(&outer);
+    let value = k.literal(value);
+    for (place, &axis) in order.iter().enumerate() {
+        let (before, behind) = width(axis);
+        for (start, length) in [(-(before as i64), before), (to.dims[axis] as i64, behind)] {
+            if length == 0 {
+                continue;
+            }
+            // Axes further out run over the interior, those further in over the halo as well.
+            let mut at = vec![Index::from(0); order.len()];
+            let mut inner = Vec::new();
+            for (i, &other) in order.iter().enumerate() {
+                let (before, behind) = width(other);
+                let (start, length) = match i.cmp(&place) {
+                    std::cmp::Ordering::Less => (0, to.dims[other]),
+                    std::cmp::Ordering::Equal => (start, length),
+                    std::cmp::Ordering::Greater => (-(before as i64), to.dims[other] + before + behind),
+                };
+                let axis = Affine::from(Axis(i as u32));
+                at[other] = (axis + start).into();
+                if i >= common {
+                    inner.push(length);
+                }
+            }
+            k.store_over(&inner, to, at, value);
+        }
+    }
+    k.finish()
+}
+
+/// Whether a load needs no check.
+pub fn is_covered(draft: &Draft, read: &Read) -> bool {
+    let buffer = draft.buffer(read.buffer);
+    let halo = read.outside.is_some() && read.outside == buffer.layout.halo_value;
+    is_proven(read.at, &read.extents, &buffer.layout, &buffer.info.dims, halo)
+}

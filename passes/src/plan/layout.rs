@@ -1,0 +1,225 @@
+//! Which axis of every buffer lies innermost.
+//!
+//! Contractions vote: the reduction axis innermost in the operand that changes from call to call, the axis along which
+//! the weights differ innermost in the result. Buffers without votes follow their neighbours. So convolutional networks
+//! come out with channels last and transformers stay as they are, though no rule names an operation.
+
+use super::access::{Part, Read, depends, plain, reads, with_reads_renamed};
+use super::draft::Draft;
+use fusewright_ir::kernel::{Axis, BinaryOp, BufferId, FoldKind, Index, Kernel, Role, Scalar, ScalarId};
+use fusewright_ir::plan::Layout;
+
+/// A copy to another layout pays where the kernels that want it do so many operations for every element.
+const PAYS: u64 = 32;
+
+/// Gives every buffer of the arena its layout, and every buffer its wish. Results and inputs keep the order that users
+/// see: where another pays, kernels work in a copy.
+pub fn choose(draft: &mut Draft) {
+    let votes = count_votes(draft);
+    let mut inner: Vec<Option<usize>> = votes.iter().map(|votes| winner(votes)).collect();
+    copy_ports(draft, &votes, &mut inner);
+    inherit(draft, &mut inner);
+    for (buffer, inner) in draft.buffers.iter_mut().zip(&inner) {
+        buffer.wish = *inner;
+        if buffer.is_free() {
+            buffer.layout = innermost(buffer.info.dims.len(), *inner);
+        }
+    }
+}
+
+/// The layout with this axis innermost and the others in the order users see.
+pub fn innermost(rank: usize, inner: Option<usize>) -> Layout {
+    let mut layout = Layout::row_major(rank);
+    if let Some(inner) = inner {
+        layout.order.retain(|axis| *axis as usize != inner);
+        layout.order.push(inner as u8);
+    }
+    layout
+}
+
+/// A sum of products, one operand of which is alike for all points along some axis.
+pub struct Contraction<'k> {
+    /// The fold.
+    pub fold: usize,
+    /// The loads of the operand that is read again for every output channel.
+    pub activation: Vec<Read<'k>>,
+    /// The loads of the other.
+    pub weight: Vec<Read<'k>>,
+}
+
+/// The contractions among the folds of a kernel. The weight is the constant operand; where neither or both are, the one
+/// whose own axes come last in the result.
+pub fn contractions<'k>(draft: &Draft, kernel: &'k Kernel) -> Vec<Contraction<'k>> {
+    let mut found = Vec::new();
+    for (i, fold) in kernel.folds.iter().enumerate().filter(|(_, fold)| fold.kind == FoldKind::Sum) {
+        let &Scalar::Binary(BinaryOp::Mul, a, b) = kernel.body.get(fold.value) else { continue };
+        let all: Vec<Read<'k>> = reads(kernel).into_iter().filter(|read| read.part == Part::Fold(i)).collect();
+        let side = |root: ScalarId| -> Vec<Read<'k>> {
+            let ids = kernel.body.reachable([root]);
+            all.iter().filter(|read| ids.contains(&read.id)).cloned().collect()
+        };
+        let (a, b) = (side(a), side(b));
+        if a.is_empty() || b.is_empty() {
+            continue;
+        }
+        let constant = |side: &[Read]| side.iter().all(|read| draft.buffer(read.buffer).is_constant());
+        let b_is_weight = match (constant(&a), constant(&b)) {
+            (false, true) => true,
+            (true, false) => false,
+            _ => last_own_axis(kernel, &b, &a) >= last_own_axis(kernel, &a, &b),
+        };
+        let (activation, weight) = if b_is_weight { (a, b) } else { (b, a) };
+        found.push(Contraction { fold: i, activation, weight });
+    }
+    found
+}
+
+/// The last outer axis that `own` moves along and `other` does not.
+fn last_own_axis(kernel: &Kernel, own: &[Read], other: &[Read]) -> Option<usize> {
+    let moves = |side: &[Read], axis| side.iter().any(|read| read.at.iter().any(|index| depends(index, axis)));
+    (0..kernel.outer.len()).rev().find(|&axis| {
+        let axis = Axis(axis as u32);
+        kernel.outer[axis.0 as usize] > 1 && moves(own, axis) && !moves(other, axis)
+    })
+}
+
+fn count_votes(draft: &Draft) -> Vec<Vec<u64>> {
+    let mut votes: Vec<Vec<u64>> = draft.buffers.iter().map(|buffer| vec![0; buffer.info.dims.len()]).collect();
+    for kernel in draft.kernels.iter().filter(|kernel| !kernel.once).map(|kernel| kernel.kernel()) {
+        let cost = kernel.operations();
+        for contraction in contractions(draft, kernel) {
+            for read in &contraction.activation {
+                if let [dim] = reduction_dims(kernel, read, &contraction.weight)[..] {
+                    votes[read.buffer.0 as usize][dim] += cost;
+                }
+            }
+            let own = |axis: &Axis| {
+                let moves = |side: &[Read]| side.iter().any(|read| read.at.iter().any(|index| depends(index, *axis)));
+                kernel.outer[axis.0 as usize] > 1 && moves(&contraction.weight) && !moves(&contraction.activation)
+            };
+            let axes: Vec<Axis> = (0..kernel.outer.len() as u32).map(Axis).filter(own).collect();
+            for store in &kernel.stores {
+                let dims = store.at.iter().enumerate().filter(|(_, index)| {
+                    plain(index).is_some_and(|form| axes.iter().any(|&axis| form.coefficient(axis) == 1))
+                });
+                if let Some((dim, _)) = dims.last() {
+                    votes[store.buffer.0 as usize][dim] += cost;
+                }
+            }
+        }
+    }
+    votes
+}
+
+/// The dimensions of a load in which a fold axis appears without a window: alone, or beside outer axes that the weight
+/// moves along as well (groups, batches of matrices).
+fn reduction_dims(kernel: &Kernel, read: &Read, weight: &[Read]) -> Vec<usize> {
+    let n_outer = kernel.outer.len() as u32;
+    let in_weight = |axis: Axis| weight.iter().any(|read| read.at.iter().any(|index| depends(index, axis)));
+    let dims = read.at.iter().enumerate().filter(|(_, index)| {
+        let Some(form) = plain(index) else { return false };
+        let (outer, inner): (Vec<_>, Vec<_>) = form.terms.iter().partition(|(axis, _)| axis.0 < n_outer);
+        matches!(inner[..], [(axis, 1)] if read.extents[axis.0 as usize] > 1)
+            && outer.iter().all(|(axis, _)| read.extents[axis.0 as usize] == 1 || in_weight(*axis))
+    });
+    dims.map(|(dim, _)| dim).collect()
+}
+
+/// The dimension with most votes, if any has some and no other has as many.
+fn winner(votes: &[u64]) -> Option<usize> {
+    let most = votes.iter().copied().max().filter(|&most| most > 0)?;
+    let mut best = votes.iter().enumerate().filter(|(_, n)| **n == most);
+    match (best.next(), best.next()) {
+        (Some((dim, _)), None) => Some(dim),
+        _ => None,
+    }
+}
+
+/// Puts a buffer of the arena between results and the kernels that compute them in another layout, and between inputs
+/// and the kernels that read them much, where that pays.
+fn copy_ports(draft: &mut Draft, votes: &[Vec<u64>], inner: &mut Vec<Option<usize>>) {
+    let uses = draft.uses();
+    let mut added = Vec::new();
+    for id in draft.buffer_ids() {
+        let at = id.0 as usize;
+        let buffer = draft.buffer(id);
+        let Some(dim) = inner[at] else { continue };
+        let moved = buffer.info.dims[dim + 1..].iter().any(|&n| n > 1) && buffer.info.dims[dim] > 1;
+        let pays = votes[at][dim] >= PAYS * buffer.elements();
+        if !(moved && pays) {
+            continue;
+        }
+        let name = buffer.info.name.clone();
+        if buffer.is_output {
+            let own = draft.add_like(id);
+            let wish = inner[at].take();
+            inner.push(wish);
+            for &k in uses.writers[at].iter().chain(&uses.readers[at]) {
+                rename(draft, k, id, own);
+            }
+            added.push((uses.writers[at].last().map_or(0, |k| k + 1), draft.copy_kernel(own, id, name, "layout")));
+        } else if buffer.info.role == Role::Input && buffer.info.dims[dim] >= 8 {
+            let own = draft.add_like(id);
+            inner.push(inner[at]);
+            for &k in &uses.readers[at] {
+                rename(draft, k, id, own);
+            }
+            let first = uses.readers[at].first().copied().unwrap_or(0);
+            added.push((first, draft.copy_kernel(id, own, name, "layout")));
+        }
+    }
+    draft.insert(added);
+}
+
+fn rename(draft: &mut Draft, kernel: usize, old: BufferId, new: BufferId) {
+    let kernel = &mut draft.kernels[kernel].named.kernel;
+    *kernel = with_reads_renamed(kernel, old, new);
+    for store in kernel.stores.iter_mut().filter(|store| store.buffer == old) {
+        store.buffer = new;
+    }
+}
+
+/// Buffers without a winner take the axis that belongs to a neighbour's innermost one, forward and backward, until
+/// nothing changes.
+fn inherit(draft: &Draft, inner: &mut [Option<usize>]) {
+    // (a read buffer and axis, a written buffer and axis) that run together.
+    let mut pairs: Vec<((BufferId, usize), (BufferId, usize))> = Vec::new();
+    for kernel in draft.kernels.iter().filter(|kernel| !kernel.once).map(|kernel| kernel.kernel()) {
+        let reads = reads(kernel);
+        for (i, store) in kernel.stores.iter().enumerate() {
+            for read in reads.iter().filter(|read| draft.buffer(read.buffer).is_free()) {
+                let shared = if read.part == Part::Store(i) { usize::MAX } else { kernel.outer.len() };
+                for (to, index) in store.at.iter().enumerate() {
+                    let extents = kernel.space(&store.inner);
+                    let Some(axis) = finest(index, &extents, shared) else { continue };
+                    let from = read.at.iter().position(|index| finest(index, &read.extents, shared) == Some(axis));
+                    if let Some(from) = from {
+                        pairs.push(((read.buffer, from), (store.buffer, to)));
+                    }
+                }
+            }
+        }
+    }
+    let is_free = |id: BufferId| draft.buffer(id).is_free();
+    loop {
+        let mut changed = false;
+        let mut pass = |from: (BufferId, usize), to: (BufferId, usize)| {
+            if is_free(from.0) && inner[from.0.0 as usize] == Some(from.1) && inner[to.0.0 as usize].is_none() {
+                inner[to.0.0 as usize] = Some(to.1);
+                changed = true;
+            }
+        };
+        pairs.iter().for_each(|&(read, written)| pass(read, written));
+        pairs.iter().rev().for_each(|&(read, written)| pass(written, read));
+        if !changed {
+            return;
+        }
+    }
+}
+
+/// The axis below `limit` along which an index moves in the smallest steps.
+fn finest(index: &Index, extents: &[usize], limit: usize) -> Option<Axis> {
+    let terms =
+        plain(index)?.terms.iter().filter(|(axis, _)| (axis.0 as usize) < limit && extents[axis.0 as usize] > 1);
+    terms.min_by_key(|(_, k)| k.abs()).map(|(axis, _)| *axis)
+}

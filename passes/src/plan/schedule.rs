@@ -1,0 +1,301 @@
+//! How each kernel is run: which points share a vector, which a register tile, and the order of the loops.
+
+use super::access::{Part, Read, any_depends, is_proven, reads, stride};
+use super::draft::{Draft, DraftKernel};
+use super::halo::is_covered;
+use super::machine::Machine;
+use super::pack::packable;
+use fusewright_ir::kernel::{Axis, Combine, FoldKind, Kernel, Scalar, ScalarId};
+use fusewright_ir::plan::{Schedule, Vector};
+use fusewright_ir::tensor::DType;
+use smallvec::SmallVec;
+use std::cmp::Reverse;
+
+/// Gives every kernel its schedule, for weights that [`super::pack`] will lay out to fit it.
+pub fn all(draft: &mut Draft, machine: &Machine) {
+    let schedules: Vec<Schedule> = draft.kernels.iter().map(|kernel| schedule(draft, kernel, machine)).collect();
+    for (kernel, schedule) in draft.kernels.iter_mut().zip(schedules) {
+        kernel.schedule = schedule;
+    }
+}
+
+/// The schedule of one kernel. Kernels that run once are not worth vectors.
+pub fn schedule(draft: &Draft, draft_kernel: &DraftKernel, machine: &Machine) -> Schedule {
+    let kernel = draft_kernel.kernel();
+    let loose = if draft_kernel.once { Vec::new() } else { packable(draft, kernel) };
+    let facts = Facts { draft, kernel, reads: reads(kernel), loose };
+    let mut schedule = Schedule::plain(kernel);
+    schedule.fold_orders = (0..kernel.folds.len()).map(|i| facts.fold_order(i)).collect();
+    let mut weights = Vec::new();
+    if !draft_kernel.once && facts.may_be_vector() {
+        let inner = facts.inner_extent(&schedule.fold_orders).map(|n| (Vector::Inner, n));
+        let outer = facts.outer_axis().map(|axis| {
+            let extent = kernel.outer[axis.0 as usize];
+            (Vector::Outer { axis, lanes: machine.vector_lanes }, extent)
+        });
+        // Sums across the lanes of a vector cost about as much again.
+        let use_of = |n: usize| n as f64 / (n.next_multiple_of(machine.vector_lanes as usize) as f64);
+        let best = match (outer, inner) {
+            (Some(outer), Some(inner)) if use_of(outer.1) < 0.5 * use_of(inner.1) => Some(inner),
+            (Some(outer), _) => Some(outer),
+            (None, inner) => inner,
+        };
+        schedule.vector = best.map(|(vector, _)| vector);
+        if let Some(Vector::Outer { axis, .. }) = schedule.vector {
+            let tile = facts.tile(axis, machine);
+            schedule.vector = Some(Vector::Outer { axis, lanes: tile.lanes });
+            schedule.tile = tile.second.filter(|(_, n)| *n > 1).into_iter().collect();
+            weights = facts.weight_axes(axis, tile.second.map(|(axis, _)| axis));
+        }
+    }
+    schedule.order = facts.loop_order(&schedule, &weights, machine);
+    schedule
+}
+
+struct Facts<'a> {
+    draft: &'a Draft,
+    kernel: &'a Kernel,
+    reads: Vec<Read<'a>>,
+    /// Loads that will be packed to whatever the schedule likes.
+    loose: Vec<ScalarId>,
+}
+
+struct Tile {
+    lanes: u32,
+    second: Option<(Axis, u32)>,
+}
+
+impl Facts<'_> {
+    fn is_loose(&self, read: &Read) -> bool {
+        self.loose.contains(&read.id)
+    }
+
+    fn outer_axes(&self) -> impl Iterator<Item = Axis> + use<> {
+        (0..self.kernel.outer.len() as u32).map(Axis)
+    }
+
+    fn extent(&self, axis: Axis) -> usize {
+        self.kernel.outer[axis.0 as usize]
+    }
+
+    fn stride(&self, read: &Read, axis: Axis) -> Option<i64> {
+        let buffer = self.draft.buffer(read.buffer);
+        stride(read.at, axis, &buffer.layout, &buffer.info.dims)
+    }
+
+    fn store_stride(&self, store: usize, axis: Axis) -> Option<i64> {
+        let store = &self.kernel.stores[store];
+        let buffer = self.draft.buffer(store.buffer);
+        stride(&store.at, axis, &buffer.layout, &buffer.info.dims)
+    }
+
+    /// Whether types and indices are such that vectors can be loaded, computed and stored.
+    fn may_be_vector(&self) -> bool {
+        let word = |dtype| matches!(dtype, DType::F32 | DType::I32 | DType::U32);
+        let body = &self.kernel.body;
+        let computed = self.kernel.live().into_iter().all(|id| match body.get(id) {
+            Scalar::Load { .. } => word(body.dtype(id)),
+            Scalar::Position(_) => false,
+            _ => word(body.dtype(id)) || body.dtype(id) == DType::Bool,
+        });
+        let read = self.reads.iter().all(|read| is_covered(self.draft, read));
+        let folded = self.kernel.folds.iter().all(|fold| !matches!(fold.kind, FoldKind::ArgMax | FoldKind::ArgMin));
+        let stored = self.kernel.stores.iter().all(|store| {
+            let buffer = self.draft.buffer(store.buffer);
+            let extents = self.kernel.space(&store.inner);
+            store.combine == Combine::Set
+                && word(buffer.info.dtype)
+                && is_proven(&store.at, &extents, &buffer.layout, &buffer.info.dims, true)
+        });
+        computed && read && folded && stored
+    }
+
+    /// The longest outer axis along which every load is contiguous or the same, and every store contiguous.
+    fn outer_axis(&self) -> Option<Axis> {
+        let fits = |axis: &Axis| {
+            self.extent(*axis) > 1
+                && self.reads.iter().all(|read| self.is_loose(read) || matches!(self.stride(read, *axis), Some(0 | 1)))
+                && (0..self.kernel.stores.len()).all(|store| self.store_stride(store, *axis) == Some(1))
+        };
+        self.outer_axes().filter(fits).max_by_key(|axis| self.extent(*axis))
+    }
+
+    /// The length of the innermost axis of all folds and of the last inner axis of all stores, where that is one axis
+    /// along which every load of theirs is contiguous or the same.
+    fn inner_extent(&self, fold_orders: &[SmallVec<[Axis; 6]>]) -> Option<usize> {
+        let n_outer = self.kernel.outer.len();
+        let folds = self
+            .kernel
+            .folds
+            .iter()
+            .enumerate()
+            .map(|(i, fold)| (Part::Fold(i), &fold.inner, fold_orders[i].last().copied()));
+        let stores = self.kernel.stores.iter().enumerate().filter(|(_, store)| !store.inner.is_empty());
+        let stores = stores.map(|(i, store)| {
+            let last = Axis((n_outer + store.inner.len()) as u32 - 1);
+            (Part::Store(i), &store.inner, Some(last))
+        });
+        let mut shared = None;
+        for (part, inner, last) in folds.chain(stores) {
+            let axis = last?;
+            let extent = inner[axis.0 as usize - n_outer];
+            if shared.is_some_and(|known| known != (axis, extent)) {
+                return None;
+            }
+            shared = Some((axis, extent));
+            let loads = self.reads.iter().filter(|read| read.part == part);
+            let contiguous =
+                loads.clone().all(|read| self.is_loose(read) || matches!(self.stride(read, axis), Some(0 | 1)));
+            let stored = match part {
+                Part::Store(i) => self.store_stride(i, axis) == Some(1),
+                Part::Fold(_) => true,
+            };
+            if !(contiguous && stored) {
+                return None;
+            }
+        }
+        shared.map(|(_, extent)| extent).filter(|&extent| extent > 1)
+    }
+
+    /// The inner axes of a fold, those along which its loads move far outermost; as they stand where ties are told
+    /// apart by their order.
+    fn fold_order(&self, fold: usize) -> SmallVec<[Axis; 6]> {
+        let n_outer = self.kernel.outer.len() as u32;
+        let mut order: SmallVec<[Axis; 6]> =
+            (n_outer..n_outer + self.kernel.folds[fold].inner.len() as u32).map(Axis).collect();
+        if matches!(self.kernel.folds[fold].kind, FoldKind::ArgMax | FoldKind::ArgMin) {
+            return order;
+        }
+        let own = || self.reads.iter().filter(|read| read.part == Part::Fold(fold));
+        let fixed = own().any(|read| !self.is_loose(read));
+        let distance = |axis: Axis| -> u64 {
+            let loads = own().filter(|read| !fixed || !self.is_loose(read));
+            loads.map(|read| self.stride(read, axis).map_or(u64::MAX >> 16, i64::unsigned_abs)).sum()
+        };
+        // Axes of length 1 first: they take no loop, and the innermost axis should be one that does.
+        let length = |axis: Axis| self.kernel.folds[fold].inner[(axis.0 - n_outer) as usize];
+        order.sort_by_key(|&axis| (length(axis) != 1, Reverse(distance(axis))));
+        order
+    }
+
+    /// Lanes along `vector`, and points along a second axis, by an estimate of the cycles of the innermost loop: two
+    /// multiply-adds or two loads a cycle, and four cycles until a sum can be added to again.
+    fn tile(&self, vector: Axis, machine: &Machine) -> Tile {
+        let width = machine.vector_lanes;
+        let extent = self.extent(vector) as u32;
+        let longest = extent.next_multiple_of(width).min(machine.most_lanes());
+        let parts: u32 = self.kernel.folds.iter().map(|fold| fold.kind.results(DType::F32).len() as u32).sum();
+        if parts == 0 {
+            let heavy = self.kernel.live().iter().any(|&id| matches!(self.kernel.body.get(id), Scalar::Unary(..)));
+            let vectors = if heavy { 2 } else { 4 };
+            return Tile { lanes: longest.min(vectors * width), second: None };
+        }
+        let accumulators = (machine.accumulators / parts).max(1);
+        let fold_reads: Vec<&Read> = self.reads.iter().filter(|read| matches!(read.part, Part::Fold(_))).collect();
+        let shares = |axis: &Axis| {
+            *axis != vector
+                && self.extent(*axis) > 1
+                && fold_reads.iter().any(|read| any_depends(read.at, vector) && !any_depends(read.at, *axis))
+        };
+        let mut best: Option<(f64, Tile)> = None;
+        let seconds = self.outer_axes().filter(shares).map(Some).chain([None]);
+        for second in seconds {
+            let length = second.map_or(1, |axis| self.extent(axis) as u32);
+            let others: f64 = self
+                .outer_axes()
+                .filter(|axis| *axis != vector && Some(*axis) != second)
+                .map(|axis| self.extent(axis) as f64)
+                .product();
+            for lanes in (width..=longest).rev().step_by(width as usize) {
+                let vectors = lanes / width;
+                for points in 1..=length.min(MOST_POINTS) {
+                    if vectors * points > accumulators && (vectors, points) != (1, 1) {
+                        break;
+                    }
+                    let cycles = |points: u32| {
+                        let loads: f64 = fold_reads
+                            .iter()
+                            .map(|read| {
+                                let moves = second.is_some_and(|axis| any_depends(read.at, axis));
+                                let times = if moves { f64::from(points) } else { 1.0 };
+                                let each = if any_depends(read.at, vector) { f64::from(vectors) } else { BROADCAST };
+                                times * each
+                            })
+                            .sum();
+                        let sums = f64::from(vectors * points * parts);
+                        (sums / 2.0).max(loads / 2.0).max(4.0) + 0.5
+                    };
+                    let blocks = f64::from(extent.div_ceil(lanes));
+                    let rest = if length % points == 0 { 0.0 } else { cycles(length % points) };
+                    let total = blocks * (f64::from(length / points) * cycles(points) + rest) * others;
+                    if best.as_ref().is_none_or(|(least, _)| total < *least) {
+                        best = Some((total, Tile { lanes, second: second.map(|axis| (axis, points)) }));
+                    }
+                }
+            }
+        }
+        best.expect("one vector and one point are always possible").1
+    }
+
+    /// The outer axes along which the operand moves that a tile shares: weights are read from cache again for every
+    /// tile unless these loops are outside those of the tiles.
+    fn weight_axes(&self, vector: Axis, second: Option<Axis>) -> Vec<Axis> {
+        let Some(second) = second else { return Vec::new() };
+        let shared = self.reads.iter().find(|read| {
+            matches!(read.part, Part::Fold(_)) && any_depends(read.at, vector) && !any_depends(read.at, second)
+        });
+        let axes = |read: &Read| self.outer_axes().filter(|axis| any_depends(read.at, *axis)).collect();
+        shared.map_or(Vec::new(), axes)
+    }
+
+    /// Outer axes, outermost first: as the first store lies in memory, but those of weights around the tiles that share
+    /// them, and outermost of all where the weights are too large to stay in cache.
+    fn loop_order(&self, schedule: &Schedule, weights: &[Axis], machine: &Machine) -> SmallVec<[Axis; 6]> {
+        let vector = match schedule.vector {
+            Some(Vector::Outer { axis, .. }) => Some(axis),
+            _ => None,
+        };
+        let second = schedule.tile.first().map(|(axis, _)| *axis);
+        let mut order: SmallVec<[Axis; 6]> = self.outer_axes().collect();
+        let distance = |axis: Axis| -> i64 {
+            self.store_stride(0, axis).map_or(i64::MAX, |step| if step == 0 { i64::MAX } else { step.abs() })
+        };
+        if !self.kernel.stores.is_empty() {
+            order.sort_by_key(|&axis| Reverse(distance(axis)));
+        }
+        let fold_points: usize =
+            self.kernel.folds.iter().map(|fold| fold.inner.iter().product::<usize>()).max().unwrap_or(1);
+        let weight_bytes = 4 * (fold_points * weights.iter().map(|axis| self.extent(*axis)).product::<usize>()) as u64;
+        let large = !weights.is_empty() && (weight_bytes > machine.l2_bytes / 2 || fold_points >= LARGE_FOLD);
+        let in_all = |axis: Axis| self.reads.iter().all(|read| any_depends(read.at, axis));
+        let rank = |axis: Axis| -> u8 {
+            let is_weight = weights.contains(&axis);
+            match () {
+                // Loops of one step are none.
+                () if self.extent(axis) == 1 => 2,
+                () if is_weight && Some(axis) != vector && in_all(axis) => 0,
+                () if is_weight && large => 1,
+                () if is_weight => 3,
+                () if Some(axis) == second => 4,
+                () if Some(axis) == vector => 5,
+                () => 2,
+            }
+        };
+        order.sort_by_key(|&axis| rank(axis));
+        // The outermost loop is the one that threads share.
+        if let Some(first) = order.iter().position(|&axis| self.extent(axis) > 1) {
+            order[..=first].rotate_right(1);
+        }
+        order
+    }
+}
+
+/// A reduction of so many points reads more weights for one vector of results than fit into a first-level cache beside
+/// the rest.
+const LARGE_FOLD: usize = 1024;
+
+/// The most points of a tile's second axis: the first-level cache has eight ways, and rows may lie 4 KiB apart.
+const MOST_POINTS: u32 = 8;
+
+/// What a load of one element into all lanes costs, in loads of a vector: many machines need a shuffle.
+const BROADCAST: f64 = 1.5;

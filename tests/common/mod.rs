@@ -1,0 +1,90 @@
+//! Networks with random parameters, run through the reference and through emitted code.
+
+use fusewright::ir::graph::Graph;
+use fusewright::ir::kernel::Program;
+use fusewright::ir::ops::Op;
+use fusewright::ir::plan::Plan;
+use fusewright::ir::{Array, Tensor};
+use fusewright::passes::plan::{PlanOptions, plan};
+use fusewright::runtime::{Executable, Session, Settings, View, ViewMut};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Random values for the sources of a graph, and what the reference makes of them.
+pub struct Case {
+    graph: Graph,
+    given: BTreeMap<String, Tensor>,
+    wanted: Vec<Array>,
+}
+
+impl Case {
+    /// Runs the reference.
+    pub fn new(graph: Graph) -> Case {
+        let mut seed = 1u64;
+        let mut random = |n: usize, bound: f64| -> Vec<f32> {
+            let mut next = || {
+                seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                (seed >> 40) as f64 / 8388608.0 - 1.0
+            };
+            (0..n).map(|_| (next() * bound) as f32).collect()
+        };
+        let mut given = BTreeMap::new();
+        let mut values: BTreeMap<usize, Vec<Array>> = BTreeMap::new();
+        for id in graph.topological() {
+            let node = graph.node(id);
+            if matches!(node.op, Op::Input(_) | Op::Parameter(_)) {
+                let dims = node.types[0].dims().unwrap();
+                let fan_in: usize = dims.iter().skip(1).product();
+                let bound = if matches!(node.op, Op::Input(_)) { 1.0 } else { (3.0 / fan_in as f64).sqrt() };
+                let tensor = Tensor::from_vec(&dims, random(dims.iter().product(), bound));
+                values.insert(id.index(), vec![tensor.to_array()]);
+                given.insert(node.name.clone(), tensor);
+            } else {
+                let inputs: Vec<&Array> =
+                    node.inputs.iter().map(|v| &values[&v.node.index()][v.port as usize]).collect();
+                values.insert(id.index(), node.op.spec().reference(&inputs, &node.types));
+            }
+        }
+        let output = |value: fusewright::ir::ValueId| values[&value.node.index()][value.port as usize].clone();
+        let wanted = graph.outputs.iter().map(|named| output(named.value)).collect();
+        Case { graph, given, wanted }
+    }
+
+    /// The kernels, fused or not.
+    pub fn program(&self, fused: bool) -> Program {
+        let program = fusewright::passes::lower::lower(&self.graph);
+        if fused { fusewright::passes::fuse::fuse(program).0 } else { program }
+    }
+
+    /// Plans, compiles and runs twice, and compares all outputs of both runs with the reference.
+    pub fn check(&self, fused: bool, options: &PlanOptions) -> Plan {
+        let plan = plan(self.program(fused), options);
+        let settings = Settings { verify: true, listings: false };
+        let executable = Executable::new(plan.clone(), settings, |name| self.given.get(name)).unwrap();
+        let mut session = Session::new(Arc::new(executable));
+        let inputs: Vec<(&str, View)> = plan
+            .inputs
+            .iter()
+            .map(|port| (port.name.as_str(), View::F32(self.given[&port.name].as_slice().unwrap())))
+            .collect();
+        let mut got: Vec<Vec<f32>> = self.wanted.iter().map(|array| vec![f32::NAN; array.data.len()]).collect();
+        for run in 1..=2 {
+            let mut outputs: Vec<(&str, ViewMut)> = plan
+                .outputs
+                .iter()
+                .zip(&mut got)
+                .map(|(port, data)| (port.name.as_str(), ViewMut::F32(data)))
+                .collect();
+            session.run(&inputs, &mut outputs).unwrap();
+            for ((port, got), wanted) in plan.outputs.iter().zip(&got).zip(&self.wanted) {
+                let scale = wanted.data.iter().fold(1.0f64, |most, x| most.max(x.abs()));
+                for (i, (&got, &wanted)) in got.iter().zip(&wanted.data).enumerate() {
+                    let error = (f64::from(got) - wanted).abs();
+                    let name = &port.name;
+                    assert!(error <= 1e-5 * scale, "run {run}, {name}[{i}]: expected {wanted}, found {got}");
+                }
+            }
+        }
+        plan
+    }
+}
