@@ -2,6 +2,7 @@
 //! and `shift = bias - mean * scale`, computed once in the setup. Behind a convolution or dense layer that nothing else
 //! reads, the scale goes into its weights and the shift into its bias.
 
+use fusewright_ir::ops::common::Length;
 use fusewright_ir::ops::{Map, Op, Reshape};
 use fusewright_ir::tensor::Tensor;
 use fusewright_ir::{Graph, GraphBuilder, NodeId, ValueId};
@@ -64,7 +65,7 @@ fn map(build: &mut GraphBuilder, name: &str, function: &str, inputs: &[ValueId])
 }
 
 fn reshaped(build: &mut GraphBuilder, name: &str, value: ValueId, shape: &[i64]) -> ValueId {
-    build.node(name, Op::Reshape(Reshape::to(shape)), &[value])
+    build.node(name, Op::Reshape(Reshape { shape: shape.iter().map(|&n| Length::Number(n)).collect() }), &[value])
 }
 
 fn scale_and_shift(
