@@ -3,61 +3,87 @@
 //! [`Op::spec`] is the only `match` on [`Op`] in the workspace, and `LAYERS` below the only list of layer names.
 
 pub mod adaptive_pool;
+pub mod arg_reduce;
 pub mod avg_pool;
 pub mod batch_norm;
+pub mod cast;
 pub mod common;
 pub mod concat;
 pub mod constant;
 pub mod conv;
 pub mod conv_transpose;
+pub mod cross_entropy;
 pub mod dense;
 pub mod depth_to_space;
 pub mod dropout;
+pub mod expand;
 pub mod gather;
+pub mod glu;
 pub mod group_norm;
 pub mod input;
 pub mod instance_norm;
 pub mod layer_norm;
 pub mod local_response_norm;
+pub mod loss;
 pub mod map;
 pub mod matmul;
 pub mod max_pool;
+pub mod nll;
 pub mod norm;
 pub mod pad;
 pub mod parameter;
+pub mod pointwise_loss;
+pub mod prelu;
 pub mod reduce;
 pub mod reshape;
 pub mod resize;
+pub mod slice;
 pub mod softmax;
+pub mod split;
 pub mod transpose;
+pub mod var;
+pub mod vector_norm;
 pub mod window;
 
 pub use adaptive_pool::{AdaptivePool, Extent, OutputSize, PoolKind};
+pub use arg_reduce::ArgReduce;
 pub use avg_pool::AvgPool;
 pub use batch_norm::BatchNorm;
+pub use cast::Cast;
 pub use concat::{Concat, Stack};
 pub use constant::Constant;
 pub use conv::Conv;
 pub use conv_transpose::ConvTranspose;
+pub use cross_entropy::CrossEntropyLoss;
 pub use dense::Dense;
 pub use depth_to_space::{PixelShuffle, PixelUnshuffle};
 pub use dropout::Dropout;
+pub use expand::{Expand, Tile};
 pub use gather::{Embedding, Gather, IndexSelect};
+pub use glu::Glu;
 pub use group_norm::GroupNorm;
 pub use input::Input;
 pub use instance_norm::InstanceNorm;
 pub use layer_norm::LayerNorm;
 pub use local_response_norm::LocalResponseNorm;
+pub use loss::LossReduction;
 pub use map::Map;
 pub use matmul::MatMul;
 pub use max_pool::MaxPool;
+pub use nll::NllLoss;
 pub use pad::{Pad, PadMode};
 pub use parameter::{Initializer, Parameter};
+pub use pointwise_loss::{PairLoss, PointwiseLoss};
+pub use prelu::PRelu;
 pub use reduce::{Reduce, Reduction};
 pub use reshape::{Flatten, Reshape, Squeeze, Unflatten, Unsqueeze};
 pub use resize::{Factors, ResizeMode, Upsample};
+pub use slice::{Select, Slice};
 pub use softmax::{LogSoftmax, Softmax};
+pub use split::{Split, SplitSize};
 pub use transpose::{Permute, Transpose};
+pub use var::Var;
+pub use vector_norm::Norm;
 
 use crate::kernel::build::Operand;
 use crate::kernel::{BufferId, Kernel};
@@ -89,17 +115,22 @@ macro_rules! operations {
 
 operations! {
     AdaptivePool,
+    ArgReduce,
     AvgPool,
     BatchNorm,
+    Cast,
     Concat,
     Constant,
     Conv,
     ConvTranspose,
+    CrossEntropyLoss,
     Dense,
     Dropout,
     Embedding,
+    Expand,
     Flatten,
     Gather,
+    Glu,
     GroupNorm,
     IndexSelect,
     Input,
@@ -110,31 +141,45 @@ operations! {
     Map,
     MatMul,
     MaxPool,
+    NllLoss,
+    Norm,
+    PRelu,
     Pad,
     Parameter,
     Permute,
     PixelShuffle,
     PixelUnshuffle,
+    PointwiseLoss,
     Reduce,
     Reshape,
+    Select,
+    Slice,
     Softmax,
+    Split,
     Squeeze,
     Stack,
+    Tile,
     Transpose,
     Unflatten,
     Unsqueeze,
     Upsample,
+    Var,
     ;
     adaptive_pool,
+    arg_reduce,
     avg_pool,
     batch_norm,
+    cast,
     concat,
     conv,
     conv_transpose,
+    cross_entropy,
     dense,
     depth_to_space,
     dropout,
+    expand,
     gather,
+    glu,
     group_norm,
     instance_norm,
     layer_norm,
@@ -142,12 +187,19 @@ operations! {
     map,
     matmul,
     max_pool,
+    nll,
     pad,
+    pointwise_loss,
+    prelu,
     reduce,
     reshape,
     resize,
+    slice,
     softmax,
+    split,
     transpose,
+    var,
+    vector_norm,
 }
 
 impl Op {

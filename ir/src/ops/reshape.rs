@@ -319,7 +319,7 @@ fn regroup(pieces: &[usize], axes: &[Axis], dims: &[usize]) -> Vec<Index> {
         let mut affine = Affine::constant(0);
         let mut product = 1;
         let start = piece;
-        while product < dims[dim] && piece < pieces.len() && dims[dim] % (product * pieces[piece]) == 0 {
+        while product < dims[dim] && piece < pieces.len() && dims[dim].is_multiple_of(product * pieces[piece]) {
             affine = affine * pieces[piece] as i64 + axes[piece];
             product *= pieces[piece];
             piece += 1;

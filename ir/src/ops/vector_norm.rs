@@ -1,160 +1,130 @@
-//! What normalisations share: `(x - mean) / sqrt(variance + eps) * weight + bias`, with the mean and variance of a group
-//! of elements, or with statistics that are kept.
+//! Vector norms over some axes or all.
 
+use super::common::{Dims, FoldNest, expect_float, groups, reduced_shape};
+use super::conv::is_default;
+use super::map::maximum;
 use super::*;
-use crate::Dim;
-use crate::kernel::build::Operand;
-use crate::kernel::{Affine, FoldKind, Index, KernelBuilder, ScalarId, UnaryOp};
+use crate::kernel::formula::{Formula, IntoTerm};
+use crate::kernel::{CompareOp, FoldKind};
 
-/// The usual eps.
-pub fn small() -> Real {
-    Real(1e-5)
+/// `(sum of |x|^p)^(1/p)`: the sum of magnitudes for p = 1, the Euclidean length for 2, the greatest magnitude for
+/// `inf`, the least for `-inf`, and for 0 the number of elements that are not 0.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Norm {
+    /// The order.
+    #[serde(default = "euclidean", skip_serializing_if = "is_euclidean")]
+    pub p: Real,
+    /// The axes reduced; all where none is named.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub dim: Dims,
+    /// Whether reduced axes stay, with length 1.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub keepdim: bool,
 }
 
-/// Whether eps is the usual one.
-pub fn is_small(eps: &Real) -> bool {
-    *eps == small()
+fn euclidean() -> Real {
+    Real(2.0)
 }
 
-/// Refuses an eps below zero, with which square roots may be of negative numbers.
-///
-/// # Errors
-/// The field `eps`.
-pub fn check_eps(eps: Real) -> Result<(), Mismatch> {
-    match eps.0 >= 0.0 && eps.0.is_finite() {
-        true => Ok(()),
-        false => {
-            let help = "PyTorch's default is 1e-5";
-            Err(Mismatch::new("a small number, not negative", eps.0.to_string(), help).in_field("eps"))
+fn is_euclidean(p: &Real) -> bool {
+    *p == euclidean()
+}
+
+/// The layers of this file.
+pub const LAYERS: &[LayerKind] = &[LayerKind {
+    name: "Norm",
+    about: "the length of vectors along some axes",
+    read: |fields| crate::text::read(fields).map(Op::Norm),
+}];
+
+impl OpSpec for Norm {
+    fn name(&self) -> &'static str {
+        "Norm"
+    }
+
+    fn fields(&self) -> String {
+        crate::text::fields(self)
+    }
+
+    fn arity(&self) -> Arity {
+        Arity::exactly(1)
+    }
+
+    fn infer(&self, inputs: &[&TensorType]) -> Result<Types, Mismatch> {
+        expect_float(inputs[0])?;
+        let over = self.dim.chosen(inputs[0].rank(), "dim")?;
+        let shape = reduced_shape(&inputs[0].shape, &over, self.keepdim);
+        Ok([TensorType::new(inputs[0].dtype, shape)].into_iter().collect())
+    }
+
+    fn lower(&self, site: &mut Site) -> Vec<Kernel> {
+        let (input, out) = (&site.inputs[0], &site.outputs[0]);
+        let over = self.dim.chosen(input.dims.len(), "dim").expect("verified: axes exist");
+        let mut nest = FoldNest::new(&input.dims, &over, self.keepdim);
+        let k = &mut nest.k;
+        let x = k.load(input, nest.at);
+        let p = self.p.0;
+        let (kind, element) = {
+            let formula = Formula::new(k);
+            let x = formula.term(x);
+            let (kind, element) = match p {
+                0.0 => (FoldKind::Sum, x.is(CompareOp::Ne, 0.0).choose(1.0.beside(x), 0.0)),
+                1.0 => (FoldKind::Sum, x.abs()),
+                2.0 => (FoldKind::Sum, x * x),
+                f64::INFINITY => (FoldKind::Max, x.abs()),
+                f64::NEG_INFINITY => (FoldKind::Min, x.abs()),
+                p => (FoldKind::Sum, x.abs().pow(p)),
+            };
+            (kind, element.id())
+        };
+        let folded = k.fold(kind, &nest.inner, element);
+        let value = {
+            let formula = Formula::new(k);
+            let folded = formula.term(folded);
+            match p {
+                2.0 => folded.sqrt().id(),
+                p if p == 0.0 || p == 1.0 || p.is_infinite() => folded.id(),
+                p => folded.pow(1.0 / p).id(),
+            }
+        };
+        k.store(out, nest.to, value);
+        vec![nest.k.finish()]
+    }
+
+    fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {
+        let over = self.dim.chosen(inputs[0].dims.len(), "dim").expect("verified: axes exist");
+        let p = self.p.0;
+        let norm = |group: Vec<f64>| {
+            let sizes = group.iter().map(|x| x.abs());
+            if p == f64::INFINITY {
+                sizes.fold(f64::NEG_INFINITY, maximum)
+            } else if p == f64::NEG_INFINITY {
+                -sizes.map(|x| -x).fold(f64::NEG_INFINITY, maximum)
+            } else if p == 0.0 {
+                group.iter().filter(|x| **x != 0.0).count() as f64
+            } else {
+                sizes.map(|x| x.powf(p)).sum::<f64>().powf(1.0 / p)
+            }
+        };
+        let dims = outputs[0].dims().expect("verified: bound");
+        vec![Array { dims, data: groups(inputs[0], &over).into_iter().map(norm).collect() }]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn orders() {
+        let array = Array { dims: vec![3], data: vec![3.0, 0.0, -4.0] };
+        let scalar = TensorType::f32([0usize; 0]);
+        let orders = [(0.0, 2.0), (1.0, 7.0), (2.0, 5.0), (f64::INFINITY, 4.0), (f64::NEG_INFINITY, 0.0)];
+        for (p, expected) in orders {
+            let op = Norm { p: Real(p), dim: Dims::default(), keepdim: false };
+            assert_eq!(op.infer(&[&TensorType::f32([3usize])]).unwrap()[0], scalar);
+            assert_eq!(op.reference(&[&array], std::slice::from_ref(&scalar))[0].data, [expected], "p = {p}");
         }
     }
-}
-
-/// The parameters `weight` (ones) and `bias` (zeros) of `shape`, those of them that there are.
-pub fn affine(shape: &[Dim], weight: bool, bias: bool) -> Vec<ParameterSpec> {
-    let weight = weight.then(|| ParameterSpec::trainable("weight", shape.iter().cloned(), Initializer::Ones));
-    let bias = bias.then(|| ParameterSpec::trainable("bias", shape.iter().cloned(), Initializer::Zeros));
-    weight.into_iter().chain(bias).collect()
-}
-
-/// The statistics `running_mean` (zeros) and `running_var` (ones) of `channels`.
-pub fn statistics(channels: &Dim) -> [ParameterSpec; 2] {
-    [
-        ParameterSpec::statistic("running_mean", [channels.clone()], Initializer::Zeros),
-        ParameterSpec::statistic("running_var", [channels.clone()], Initializer::Ones),
-    ]
-}
-
-/// One kernel: for every point of `outer` the moments of `input` over `inner`, then a store over `inner` of what was
-/// normalised. `at` reads and writes, `affine_at` reads `weight` and `bias`; both may use outer and inner axes.
-pub struct Grouped<'a> {
-    /// The space of groups.
-    pub outer: &'a [usize],
-    /// The space of the elements of a group.
-    pub inner: &'a [usize],
-    /// Where an element is.
-    pub at: Vec<Affine>,
-    /// Where its weight and bias are.
-    pub affine_at: Vec<Affine>,
-    /// Added to the variance.
-    pub eps: f64,
-    /// What the normalised value is multiplied with.
-    pub weight: Option<&'a Operand>,
-    /// What is added then.
-    pub bias: Option<&'a Operand>,
-}
-
-impl Grouped<'_> {
-    /// The kernel from `input` to `out`.
-    pub fn lower(self, input: &Operand, out: &Operand) -> Kernel {
-        let mut k = KernelBuilder::new(self.outer);
-        let x = k.load(input, self.at.clone());
-        let mean = k.fold(FoldKind::Moments, self.inner, x);
-        let squares = k.folded(1);
-        let share = k.number(1.0 / self.inner.iter().product::<usize>().max(1) as f64);
-        let variance = k.mul(squares, share);
-        let weight = self.weight.map(|weight| k.load(weight, self.affine_at.clone()));
-        let bias = self.bias.map(|bias| k.load(bias, self.affine_at.clone()));
-        let value = normalize(&mut k, x, mean, variance, self.eps, weight, bias);
-        k.store_over(self.inner, out, self.at, value);
-        k.finish()
-    }
-}
-
-/// `(x - mean) / sqrt(variance + eps) * weight + bias`; the factor of `x - mean` is computed apart, since it is the same
-/// for many `x`.
-pub fn normalize(
-    k: &mut KernelBuilder,
-    x: ScalarId,
-    mean: ScalarId,
-    variance: ScalarId,
-    eps: f64,
-    weight: Option<ScalarId>,
-    bias: Option<ScalarId>,
-) -> ScalarId {
-    let eps = k.number(eps);
-    let variance = k.add(variance, eps);
-    let deviation = k.unary(UnaryOp::Sqrt, variance);
-    let weight = weight.unwrap_or_else(|| k.number(1.0));
-    let factor = k.div(weight, deviation);
-    let centred = k.sub(x, mean);
-    let value = k.mul(centred, factor);
-    bias.map_or(value, |bias| k.add(value, bias))
-}
-
-/// The kernel that normalises each element with the statistics of its channel, which is axis `channel`.
-/// `parameters` are weight and bias where the layer has them, mean and variance.
-pub fn with_statistics(site: &Site, channel: usize, affine: bool, eps: f64) -> Kernel {
-    let (input, out) = (&site.inputs[0], &site.outputs[0]);
-    let mut k = KernelBuilder::new(&out.dims);
-    let axes = k.outer_axes();
-    let x = k.load(input, axes.clone());
-    let parameters: Vec<ScalarId> =
-        site.inputs[1..].iter().map(|parameter| k.load(parameter, [Index::from(axes[channel])])).collect();
-    let (scale, kept) = parameters.split_at(if affine { 2 } else { 0 });
-    let (weight, bias) = (scale.first().copied(), scale.get(1).copied());
-    let value = normalize(&mut k, x, kept[0], kept[1], eps, weight, bias);
-    k.store(out, axes, value);
-    k.finish()
-}
-
-/// The reference of [`with_statistics`].
-pub fn reference_with_statistics(inputs: &[&Array], channel: usize, affine: bool, eps: f64) -> Array {
-    let (scale, kept) = inputs[1..].split_at(if affine { 2 } else { 0 });
-    Array::from_fn(&inputs[0].dims, |at| {
-        let c = at[channel];
-        let value = (inputs[0].at(at) - kept[0].data[c]) / (kept[1].data[c] + eps).sqrt();
-        value * scale.first().map_or(1.0, |weight| weight.data[c]) + scale.get(1).map_or(0.0, |bias| bias.data[c])
-    })
-}
-
-/// The reference of [`Grouped`]: the elements of each group, wherever they are, are those with the same number;
-/// `affine_at` is the place of an element's weight and bias.
-pub fn reference_grouped(
-    input: &Array,
-    eps: f64,
-    weight: Option<&&Array>,
-    bias: Option<&&Array>,
-    n_groups: usize,
-    group: impl Fn(&[usize]) -> usize,
-    affine_at: impl Fn(&[usize]) -> usize,
-) -> Array {
-    let groups: Vec<usize> = crate::tensor::points(&input.dims).map(|at| group(&at)).collect();
-    let mut totals = vec![(0.0, 0.0); n_groups];
-    for (&group, value) in groups.iter().zip(&input.data) {
-        totals[group].0 += value;
-        totals[group].1 += 1.0;
-    }
-    let means: Vec<f64> = totals.iter().map(|(sum, count)| sum / count).collect();
-    let mut variances = vec![0.0; n_groups];
-    for (&group, value) in groups.iter().zip(&input.data) {
-        variances[group] += (value - means[group]).powi(2) / totals[group].1;
-    }
-    let mut groups = groups.iter();
-    Array::from_fn(&input.dims, |at| {
-        let group = *groups.next().expect("a group for each element");
-        let value = (input.at(at) - means[group]) / (variances[group] + eps).sqrt();
-        let place = affine_at(at);
-        value * weight.map_or(1.0, |weight| weight.data[place]) + bias.map_or(0.0, |bias| bias.data[place])
-    })
 }
