@@ -17,6 +17,7 @@ pub mod lower;
 pub mod merge;
 pub mod merge_duplicates;
 pub mod pipeline;
+pub mod place;
 pub mod plan;
 pub mod remove_dead;
 pub mod simplify;

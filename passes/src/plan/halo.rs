@@ -8,8 +8,11 @@
 use super::access::{Read, is_proven, plain, reads, with_scalars};
 use super::draft::{Draft, DraftKernel, Uses};
 use super::layout::innermost;
+use super::machine::Machine;
+use super::schedule::schedule;
 use fusewright_ir::kernel::build::Operand;
-use fusewright_ir::kernel::{Affine, Axis, BufferId, Index, KernelBuilder, Literal, Role, Scalar, ScalarId};
+use fusewright_ir::kernel::{Affine, Axis, BufferId, Index, Kernel, KernelBuilder, Literal, Role, Scalar, ScalarId};
+use fusewright_ir::plan::Layout;
 use smallvec::SmallVec;
 
 /// Loads of one buffer that find one value beyond its edges.
@@ -135,8 +138,11 @@ fn surrounded_copy(draft: &mut Draft, uses: &Uses, id: BufferId, need: &Need) ->
     (before.max(after), draft.copy_kernel(id, own, name, "layout"))
 }
 
+/// What kernels that fill halos are called.
+pub const FILL: &str = "halo";
+
 /// Puts a step before the first writer of every buffer with a halo that fills it.
-pub fn fill(draft: &mut Draft) {
+pub fn fill(draft: &mut Draft, machine: &Machine) {
     let uses = draft.uses();
     let mut added = Vec::new();
     for id in draft.buffer_ids() {
@@ -145,14 +151,16 @@ pub fn fill(draft: &mut Draft) {
         debug_assert!(buffer.info.role == Role::Computed, "only computed buffers have halos");
         if let Some(&first) = uses.writers[id.0 as usize].first() {
             let kernel = fill_kernel(&draft.operand(id), &buffer.layout, value);
-            added.push((first, DraftKernel::new(kernel, vec![buffer.info.name.clone()], "halo")));
+            let mut kernel = DraftKernel::new(kernel, vec![buffer.info.name.clone()], FILL);
+            kernel.schedule = schedule(draft, &kernel, machine);
+            added.push((first, kernel));
         }
     }
     draft.insert(added);
 }
 
 /// Writes `value` to all of the halo, each element once. The loops follow the layout.
-fn fill_kernel(to: &Operand, layout: &fusewright_ir::plan::Layout, value: Literal) -> fusewright_ir::kernel::Kernel {
+fn fill_kernel(to: &Operand, layout: &Layout, value: Literal) -> Kernel {
     let order: Vec<usize> = layout.order.iter().map(|&axis| axis as usize).collect();
     let width = |axis: usize| layout.halo_of(axis);
     // Axes without a halo before the first with one are common to all regions.

@@ -39,8 +39,6 @@ pub fn innermost(rank: usize, inner: Option<usize>) -> Layout {
 
 /// A sum of products, one operand of which is alike for all points along some axis.
 pub struct Contraction<'k> {
-    /// The fold.
-    pub fold: usize,
     /// The loads of the operand that is read again for every output channel.
     pub activation: Vec<Read<'k>>,
     /// The loads of the other.
@@ -69,7 +67,7 @@ pub fn contractions<'k>(draft: &Draft, kernel: &'k Kernel) -> Vec<Contraction<'k
             _ => last_own_axis(kernel, &b, &a) >= last_own_axis(kernel, &a, &b),
         };
         let (activation, weight) = if b_is_weight { (a, b) } else { (b, a) };
-        found.push(Contraction { fold: i, activation, weight });
+        found.push(Contraction { activation, weight });
     }
     found
 }

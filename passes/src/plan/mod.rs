@@ -5,7 +5,8 @@
 //! 2. `halo` makes padding a part of buffers;
 //! 3. `schedule` chooses vectors, register tiles and loop orders;
 //! 4. `pack` puts constants into the order in which kernels read them;
-//! 5. `memory` gives every buffer its place.
+//! 5. `order` chooses a sequence with little memory live at once;
+//! 6. `memory` gives every buffer its place.
 
 mod access;
 mod draft;
@@ -13,9 +14,11 @@ mod halo;
 mod layout;
 mod machine;
 mod memory;
+mod order;
 mod pack;
 mod schedule;
 
+pub use crate::place::Limits;
 pub use machine::Machine;
 
 use draft::Draft;
@@ -23,10 +26,20 @@ use fusewright_ir::kernel::Program;
 use fusewright_ir::plan::Plan;
 
 /// What a plan is made for.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlanOptions {
     /// The machine.
     pub machine: Machine,
+    /// How far the search for a small arena goes.
+    pub placement: Limits,
+}
+
+impl Default for PlanOptions {
+    /// The portable machine, and about a millisecond for the search.
+    fn default() -> PlanOptions {
+        let placement = Limits { search_steps: 1_000_000, ..Limits::default() };
+        PlanOptions { machine: Machine::PORTABLE, placement }
+    }
 }
 
 /// The plan of a program.
@@ -36,6 +49,7 @@ pub fn plan(program: Program, options: &PlanOptions) -> Plan {
     halo::widen(&mut draft);
     schedule::all(&mut draft, &options.machine);
     pack::all(&mut draft);
-    halo::fill(&mut draft);
-    memory::place(draft)
+    order::order(&mut draft);
+    halo::fill(&mut draft, &options.machine);
+    memory::place(draft, options)
 }

@@ -198,8 +198,10 @@ impl Facts<'_> {
                 && fold_reads.iter().any(|read| any_depends(read.at, vector) && !any_depends(read.at, *axis))
         };
         let mut best: Option<(f64, Tile)> = None;
-        let seconds = self.outer_axes().filter(shares).map(Some).chain([None]);
-        for second in seconds {
+        // Of axes that are as good, the one whose points lie nearest to each other in memory.
+        let mut seconds: Vec<Axis> = self.outer_axes().filter(shares).collect();
+        seconds.sort_by_key(|&axis| self.store_stride(0, axis).map_or(u64::MAX, i64::unsigned_abs));
+        for second in seconds.into_iter().map(Some).chain([None]) {
             let length = second.map_or(1, |axis| self.extent(axis) as u32);
             let others: f64 = self
                 .outer_axes()
