@@ -124,12 +124,13 @@ impl std::error::Error for Diagnostics {}
 
 /// The name among `candidates` that was probably meant, for "did you mean".
 pub fn closest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    // The distance takes time and space that grow with both lengths.
-    let short = |text: &str| text.len() <= 100;
+    // The distance is at least the difference of the lengths, and takes time and space that grow with both.
+    let limit = 1 + name.len() / 3;
+    let near = |other: &&str| name.len() <= 100 && name.len().abs_diff(other.len()) <= limit;
     let scored = candidates
         .into_iter()
-        .filter(|other| short(name) && short(other))
+        .filter(near)
         .map(|other| (strsim::damerau_levenshtein(&name.to_lowercase(), &other.to_lowercase()), other));
     let (distance, best) = scored.min()?;
-    (distance <= 1 + name.len() / 3).then_some(best)
+    (distance <= limit).then_some(best)
 }

@@ -119,11 +119,16 @@ impl<'v> Expander<'v> {
     /// Reads layers in order; the scope's `last` is then the value of the last.
     pub fn layers(&mut self, scope: &mut Scope, layers: &[Value]) {
         for value in layers {
-            if self.expanded > NODE_LIMIT {
+            if self.stopped() {
                 return;
             }
             self.layer(scope, value);
         }
+    }
+
+    /// Whether there is too much of the model, or of its faults.
+    fn stopped(&self) -> bool {
+        self.expanded > NODE_LIMIT || self.faults.full()
     }
 
     fn layer(&mut self, scope: &mut Scope, value: &Value) {
@@ -151,7 +156,7 @@ impl<'v> Expander<'v> {
                 }
                 _ => {
                     for number in start..end {
-                        if self.expanded > NODE_LIMIT {
+                        if self.stopped() {
                             return;
                         }
                         self.once(scope, &layer, Some(number));
@@ -339,6 +344,9 @@ impl<'v> Expander<'v> {
             self.faults.push(fault.found(super::value::count(ports, "output")).help("outputs are counted from 0"));
             return None;
         }
+        if self.faults.told(span) {
+            return None;
+        }
         let mut fault = Diagnostic::new(format!("{what}: there is no `{name}`")).at(span.clone());
         if scope.is_some_and(|scope| scope.given.contains(name)) {
             let itself = what.ends_with(&format!("`{prefix}{name}`"));
@@ -352,12 +360,12 @@ impl<'v> Expander<'v> {
         } else if given.is_some() && self.names.contains_key(name) {
             fault.help = Some(format!("a block sees its own layers only; give it `{name}` in `from` and use `in:1`"));
         } else {
-            let local = self.names.keys().filter_map(|name| name.strip_prefix(prefix));
+            // Among very many names, the nearest would be a matter of chance and of time.
+            let local = self.names.keys().filter(|_| self.names.len() < 5000);
+            let local = local.filter_map(|name| name.strip_prefix(prefix));
             let shared = self.shared.iter().map(String::as_str).chain(given.is_some().then_some("in"));
-            let mut all: Vec<&str> = local.chain(shared).collect();
-            all.sort_unstable();
-            all.truncate(2000);
-            fault.help = closest(name, all).map(|meant| format!("did you mean `{meant}`?"));
+            let meant = closest(name, local.chain(shared));
+            fault.help = meant.map(|meant| format!("did you mean `{meant}`?"));
         }
         self.faults.push(fault);
         None
@@ -558,7 +566,8 @@ impl<'v> Expander<'v> {
             let Kind::Struct(_, rest) = &mut fields.kind else { break None };
             let within = |span: &Span| span.start <= error.span.start && error.span.end <= span.end;
             match rest.iter().position(|field| within(&field.name.span) || within(&field.value.span)) {
-                Some(place) => aside.push((rest.remove(place), error)),
+                Some(place) if aside.len() < 20 => aside.push((rest.remove(place), error)),
+                Some(_) => break None,
                 None => {
                     incomplete = Some(error);
                     break None;

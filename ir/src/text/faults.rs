@@ -14,7 +14,8 @@ const LIMIT: usize = 100;
 pub(super) struct Faults {
     all: Diagnostics,
     seen: HashSet<(Option<Span>, Option<String>, Option<String>)>,
-    more: usize,
+    places: HashSet<Span>,
+    more: bool,
 }
 
 impl Faults {
@@ -22,10 +23,21 @@ impl Faults {
         if !self.seen.insert((fault.span.clone(), fault.expected.clone(), fault.found.clone())) {
             return;
         }
-        match self.all.0.len() < LIMIT {
-            true => self.all.push(fault),
-            false => self.more += 1,
+        self.places.extend(fault.span.clone());
+        match self.full() {
+            true => self.more = true,
+            false => self.all.push(fault),
         }
+    }
+
+    /// Whether as many faults as are shown have been found.
+    pub fn full(&self) -> bool {
+        self.all.0.len() >= LIMIT
+    }
+
+    /// Whether a fault has been told of this very place.
+    pub fn told(&self, place: &Span) -> bool {
+        self.places.contains(place)
     }
 
     /// A fault of a field; `what` is the layer or section it belongs to.
@@ -46,8 +58,8 @@ impl Faults {
     }
 
     pub fn into_result(mut self) -> Result<(), Diagnostics> {
-        if self.more > 0 {
-            self.all.push(Diagnostic::new(format!("{} more faults are not shown", self.more)));
+        if self.more || self.full() {
+            self.all.push(Diagnostic::new(format!("there may be more: these are the first {LIMIT} faults")));
         }
         self.all.into_result()
     }

@@ -15,7 +15,8 @@ const WIDTH: usize = 120;
 /// Where the text is not RON.
 pub fn format(text: &str) -> Result<String, Diagnostics> {
     let value = parse(text)?;
-    let mut printer = Printer { text, comments: comments::find(text), out: String::new() };
+    let breaks = text.match_indices('\n').map(|(at, _)| at).collect();
+    let mut printer = Printer { text, comments: comments::find(text), breaks, out: String::new() };
     let whole = Item { name: None, value: &value, span: value.span.clone() };
     printer.items(&(0..text.len()), 0, vec![whole], "");
     Ok(printer.out)
@@ -24,6 +25,8 @@ pub fn format(text: &str) -> Result<String, Diagnostics> {
 struct Printer<'t> {
     text: &'t str,
     comments: Vec<Span>,
+    /// The places of all line breaks.
+    breaks: Vec<usize>,
     out: String,
 }
 
@@ -162,13 +165,16 @@ impl Printer<'_> {
 
     /// One item a line, each with its comments, `after` behind each.
     fn items(&mut self, container: &Span, indent: usize, items: Vec<Item>, after: &str) {
-        let mut source: Vec<Span> = items.iter().map(|item| item.span.clone()).collect();
-        source.sort_by_key(|span| span.start);
-        let inner: Vec<Span> = items.iter().map(|item| item.value.span.clone()).collect();
-        let own: Vec<Span> = self.comments_in(container).to_vec();
-        let own = own
-            .into_iter()
-            .filter(|comment| !inner.iter().any(|span| span.start <= comment.start && comment.end <= span.end));
+        // Items may be printed in another order than they are written in.
+        let mut written: Vec<&Item> = items.iter().collect();
+        written.sort_by_key(|item| item.span.start);
+        let source: Vec<Span> = written.iter().map(|item| item.span.clone()).collect();
+        let within_value = |comment: &Span| {
+            let next = written.partition_point(|item| item.value.span.start <= comment.start);
+            next > 0 && comment.end <= written[next - 1].value.span.end
+        };
+        let own: Vec<Span> =
+            self.comments_in(container).iter().filter(|comment| !within_value(comment)).cloned().collect();
         // Each comment belongs to the item that it stands behind on a line, else to the next.
         let mut before: Vec<Vec<Span>> = vec![Vec::new(); source.len() + 1];
         let mut behind: Vec<Vec<Span>> = vec![Vec::new(); source.len()];
@@ -178,7 +184,8 @@ impl Printer<'_> {
                 let last: Option<&Span> = behind[previous].last();
                 last.map_or(source[previous].end, |last| last.end)
             });
-            let line_goes_on = |from: usize, to: usize| !self.text[from..to].contains('\n');
+            let line_of = |at: usize| self.breaks.partition_point(|&line_break| line_break < at);
+            let line_goes_on = |from: usize, to: usize| line_of(from) == line_of(to);
             let follows = previous_end.is_some_and(|end| end <= comment.start && line_goes_on(end, comment.start))
                 && before[next].is_empty();
             let leads = source.get(next).is_some_and(|span| line_goes_on(comment.end, span.start.max(comment.end)));
@@ -189,7 +196,7 @@ impl Printer<'_> {
         }
         let mut first = true;
         for item in &items {
-            let place = source.iter().position(|span| span.start == item.span.start).unwrap_or(0);
+            let place = source.partition_point(|span| span.start < item.span.start);
             for comment in std::mem::take(&mut before[place]) {
                 self.line(&comment, indent, &mut first);
             }
