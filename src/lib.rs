@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod data;
+
 pub use fusewright_ir as ir;
 pub use fusewright_passes as passes;
 pub use fusewright_runtime as runtime;
