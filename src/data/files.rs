@@ -12,7 +12,8 @@ const LIMIT: u64 = 1 << 36;
 /// # Errors
 /// Where it does not exist, is not a regular file, or cannot be read.
 pub fn read(path: &Path) -> Result<Vec<u8>, Diagnostic> {
-    let fault = |error: &io::Error| Diagnostic::new(format!("`{}` cannot be read", path.display())).found(reason(error));
+    let fault =
+        |error: &io::Error| Diagnostic::new(format!("`{}` cannot be read", path.display())).found(reason(error));
     let metadata = std::fs::metadata(path).map_err(|error| fault(&error))?;
     if !metadata.is_file() {
         let found = if metadata.is_dir() { "a folder" } else { "a device or a pipe" };
@@ -62,9 +63,7 @@ pub fn write(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -
         temporary.persist(path).map_err(|error| error.error)?;
         Ok(())
     };
-    attempt().map_err(|error| {
-        Diagnostic::new(format!("`{}` cannot be written", path.display())).found(reason(&error))
-    })
+    attempt().map_err(|error| Diagnostic::new(format!("`{}` cannot be written", path.display())).found(reason(&error)))
 }
 
 /// The path of a file that a model names: `relative` to `folder`, and inside it when all links are followed.

@@ -78,10 +78,12 @@ fn decode(header: &Header, bytes: &[u8]) -> Result<Tensor, Fault> {
         _ => return Err(unknown()),
     };
     let width: usize = kind.get(1..).and_then(|n| n.parse().ok()).ok_or_else(unknown)?;
-    if !matches!(width, 1 | 2 | 4 | 8) || order == "|" && width != 1 {
+    let names = ["f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"];
+    if !names.contains(&kind) || order == "|" && width != 1 {
         return Err(unknown());
     }
-    let (_, wanted) = size(&header.dims, width).ok_or_else(|| fault("a shape that fits", format!("{:?}", header.dims)))?;
+    let (_, wanted) =
+        size(&header.dims, width).ok_or_else(|| fault("a shape that fits", format!("{:?}", header.dims)))?;
     if wanted != bytes.len() {
         return Err(fault(
             &format!("{wanted} bytes of elements for the shape {:?}", header.dims),
@@ -116,7 +118,7 @@ fn decode(header: &Header, bytes: &[u8]) -> Result<Tensor, Fault> {
             Some(b) => return Err(fault("truth values 0 and 1", format!("{b}"))),
             None => Data::Bool(bytes.to_vec()),
         },
-        _ => return Err(unknown()),
+        _ => unreachable!("checked: one of the names above"),
     };
     let tensor = Tensor::new(&header.dims, data);
     Ok(if header.fortran { from_fortran(&tensor, &header.dims) } else { tensor })
@@ -284,7 +286,11 @@ mod tests {
     fn headers_are_not_believed() {
         for (header, expected, found) in [
             ("{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999, 4)}", "1599999999984 bytes", "0 bytes"),
-            ("{'descr': '<f4', 'fortran_order': False, 'shape': (4294967296, 4294967296)}", "a shape that fits", "42949"),
+            (
+                "{'descr': '<f4', 'fortran_order': False, 'shape': (4294967296, 4294967296)}",
+                "a shape that fits",
+                "42949",
+            ),
             ("{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999,)}", "'descr'", "999"),
             ("{'descr': '|O', 'fortran_order': False, 'shape': ()}", "f2, f4", "`|O`"),
             ("{'descr': '<c8', 'fortran_order': False, 'shape': ()}", "f2, f4", "`<c8`"),

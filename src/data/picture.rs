@@ -53,16 +53,10 @@ impl Picture {
         }
         let cut = self.cover(rule.resize, height as u32, width as u32);
         let pixels = if channels == 1 { cut.to_luma8().into_raw() } else { cut.to_rgb8().into_raw() };
-        let number = |numbers: &[f64], channel: usize, default: f64| match numbers {
-            [] => default,
-            [one] => *one,
-            all => all[channel],
-        };
         let mut elements = Vec::with_capacity(pixels.len());
         for channel in 0..channels {
-            let (mean, std) = (number(&rule.mean, channel, 0.0), number(&rule.std, channel, 1.0));
             let of_channel = pixels.iter().skip(channel).step_by(channels);
-            elements.extend(of_channel.map(|&pixel| ((f64::from(pixel) * rule.scale - mean) / std) as f32));
+            elements.extend(of_channel.map(|&pixel| rule.apply(f64::from(pixel), channel) as f32));
         }
         Ok(Tensor::from_vec(&[1, channels, height, width], elements))
     }

@@ -34,19 +34,15 @@ pub fn read(path: &Path) -> Result<BTreeMap<String, Stored>, Diagnostic> {
 ///
 /// # Errors
 /// Where the file cannot be written.
-pub fn write<'a>(
-    path: &Path,
-    tensors: impl IntoIterator<Item = (&'a str, &'a Tensor)>,
-) -> Result<(), Diagnostic> {
+pub fn write<'a>(path: &Path, tensors: impl IntoIterator<Item = (&'a str, &'a Tensor)>) -> Result<(), Diagnostic> {
     let stored: Vec<(&str, Dtype, &[usize], Vec<u8>)> =
         tensors.into_iter().map(|(name, tensor)| (name, dtype(tensor), tensor.dims(), little_endian(tensor))).collect();
     let views = stored.iter().map(|(name, dtype, dims, bytes)| {
         let view = TensorView::new(*dtype, dims.to_vec(), bytes).expect("a tensor has as many bytes as its type says");
         (*name, view)
     });
-    let bytes = safetensors::serialize(views, None).map_err(|error| {
-        Diagnostic::new(format!("`{}` cannot be written", path.display())).found(error.to_string())
-    })?;
+    let bytes = safetensors::serialize(views, None)
+        .map_err(|error| Diagnostic::new(format!("`{}` cannot be written", path.display())).found(error.to_string()))?;
     files::write(path, |out| out.write_all(&bytes))
 }
 
