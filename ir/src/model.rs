@@ -47,6 +47,18 @@ pub struct Image {
     pub resize: Option<u32>,
 }
 
+impl Image {
+    /// The number that a pixel of a channel becomes.
+    pub fn apply(&self, pixel: f64, channel: usize) -> f64 {
+        let of_channel = |numbers: &[f64], default: f64| match numbers {
+            [] => default,
+            [one] => *one,
+            all => all[channel],
+        };
+        (pixel * self.scale - of_channel(&self.mean, 0.0)) / of_channel(&self.std, 1.0)
+    }
+}
+
 fn one() -> f64 {
     1.0
 }

@@ -174,6 +174,22 @@ macro_rules! elements {
             /// Whether there are no elements.
             pub fn is_empty(&self) -> bool { self.len() == 0 }
 
+            /// A copy of the elements of a range.
+            pub fn slice(&self, range: std::ops::Range<usize>) -> Data {
+                match self {
+                    $(Data::$variant(elements) => Data::$variant(elements[range].to_vec()),)*
+                    Data::Bool(elements) => Data::Bool(elements[range].to_vec()),
+                }
+            }
+
+            /// Zeros, or false.
+            pub fn zeros(dtype: DType, elements: usize) -> Data {
+                match dtype {
+                    $(DType::$variant => Data::$variant(vec![Default::default(); elements]),)*
+                    DType::Bool => Data::Bool(vec![0; elements]),
+                }
+            }
+
             /// The elements' bytes in the machine's order.
             pub fn to_bytes(&self) -> Vec<u8> {
                 match self {
@@ -245,6 +261,11 @@ impl Tensor {
     /// The elements.
     pub fn data(&self) -> &Data {
         &self.data
+    }
+
+    /// The elements, to be written: their number and type must stay.
+    pub fn data_mut(&mut self) -> &mut Data {
+        &mut self.data
     }
 
     /// The type of the elements.

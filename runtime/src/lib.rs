@@ -11,4 +11,4 @@ mod view;
 
 pub use executable::{CompileError, Executable, Settings};
 pub use session::{RunError, Session};
-pub use view::{View, ViewMut};
+pub use view::{View, ViewMut, view, view_mut};

@@ -7,6 +7,7 @@ use fusewright_ir::plan::{Place, Port};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 /// The state of one user of an executable.
 pub struct Session {
@@ -85,6 +86,19 @@ impl Session {
     /// Where inputs or outputs are not those of the plan, an index is out of range, or the run is cancelled. Outputs
     /// are then unspecified.
     pub fn run(&mut self, inputs: &[(&str, View)], outputs: &mut [(&str, ViewMut)]) -> Result<(), RunError> {
+        self.run_profiled(inputs, outputs, &mut [])
+    }
+
+    /// As [`Session::run`]; `times` gets the time of each step, as far as it is long.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    pub fn run_profiled(
+        &mut self,
+        inputs: &[(&str, View)],
+        outputs: &mut [(&str, ViewMut)],
+        times: &mut [Duration],
+    ) -> Result<(), RunError> {
         let plan = self.executable.plan();
         for (i, port) in plan.inputs.iter().enumerate() {
             let Some((_, view)) = inputs.iter().find(|(name, _)| *name == port.name) else {
@@ -100,7 +114,7 @@ impl Session {
             check(plan, port, view.dtype(), view.len())?;
             self.outputs[i] = view.as_mut_ptr();
         }
-        for (step, compiled) in plan.steps.iter().zip(&self.executable.steps) {
+        for (i, (step, compiled)) in plan.steps.iter().zip(&self.executable.steps).enumerate() {
             if self.cancelled.load(Ordering::Relaxed) {
                 return Err(RunError::Cancelled);
             }
@@ -118,6 +132,7 @@ impl Session {
                     }
                 });
             }
+            let start = times.get(i).map(|_| Instant::now());
             // SAFETY: the pointers are those of the step's buffers in slot order. Inputs and outputs were just checked
             // to have the planned type and length and are borrowed for the whole call; arena and constants hold the
             // bytes of the plan, which was verified to keep live buffers apart; constants and inputs are never written
@@ -125,6 +140,9 @@ impl Session {
             let status = unsafe { compiled.entry.call(&self.pointers, std::ptr::null_mut(), 0..compiled.extent) };
             if status != 0 {
                 return Err(RunError::Index { nodes: step.nodes.clone() });
+            }
+            if let (Some(time), Some(start)) = (times.get_mut(i), start) {
+                *time = start.elapsed();
             }
         }
         Ok(())

@@ -76,3 +76,16 @@ pub fn view(tensor: &Tensor) -> Option<View<'_>> {
         Data::F64(_) => return None,
     })
 }
+
+/// The elements of a tensor to be written; f64 has no view, because no kernel computes in it.
+pub fn view_mut(tensor: &mut Tensor) -> Option<ViewMut<'_>> {
+    Some(match tensor.data_mut() {
+        Data::F32(s) => ViewMut::F32(s),
+        Data::I64(s) => ViewMut::I64(s),
+        Data::I32(s) => ViewMut::I32(s),
+        Data::U32(s) => ViewMut::U32(s),
+        Data::U8(s) => ViewMut::U8(s),
+        Data::Bool(s) => ViewMut::Bool(s),
+        Data::F64(_) => return None,
+    })
+}

@@ -1,0 +1,105 @@
+//! Arguments that commands share.
+
+use super::output::{Failure, usage};
+use clap::Args;
+use fusewright::ir::ops::Op;
+use fusewright::ir::{Bindings, Dim, TensorType};
+use fusewright::{Error, Model, Weights};
+use std::path::PathBuf;
+
+/// The model and the values of its symbols.
+#[derive(Args)]
+pub struct ModelArguments {
+    /// The model file
+    pub model: PathBuf,
+    /// The value of a symbol in the model's shapes, such as H=3024
+    #[arg(long = "bind", value_name = "SYMBOL=VALUE", value_parser = binding)]
+    pub bind: Vec<(String, usize)>,
+}
+
+impl ModelArguments {
+    pub fn load(&self) -> Result<Model, Failure> {
+        Ok(Model::load(&self.model)?)
+    }
+
+    /// The values of `--bind`, and of `--batch`, which is the symbol `N`.
+    pub fn bindings(&self, batch: Option<usize>) -> Result<Bindings, Failure> {
+        let mut bindings = Bindings::new();
+        let batch = batch.map(|n| ("N".to_string(), n));
+        for (name, n) in self.bind.iter().cloned().chain(batch) {
+            if let Some(other) = bindings.insert(name.clone(), n)
+                && other != n
+            {
+                let fault = usage(format!("the symbol `{name}` is given twice")).found(format!("{other} and {n}"));
+                return Err(fault.into());
+            }
+        }
+        Ok(bindings)
+    }
+}
+
+/// `H=3024`.
+fn binding(text: &str) -> Result<(String, usize), String> {
+    let wanted = "expected SYMBOL=VALUE, such as N=8";
+    let (name, value) = text.split_once('=').ok_or(wanted)?;
+    let value: usize = value.parse().map_err(|_| format!("{wanted}, with a whole number"))?;
+    if value == 0 {
+        return Err("expected a value of 1 or more".to_string());
+    }
+    Ok((name.to_string(), value))
+}
+
+/// `NAME=FILE`, or `FILE` alone where there is only one to name.
+#[derive(Clone)]
+pub struct NamedFile {
+    pub name: Option<String>,
+    pub path: PathBuf,
+}
+
+pub fn named_file(text: &str) -> Result<NamedFile, String> {
+    Ok(match text.split_once('=') {
+        Some((name, path)) => NamedFile { name: Some(name.to_string()), path: path.into() },
+        None => NamedFile { name: None, path: text.into() },
+    })
+}
+
+/// The weights of a file, or `None` for those of the model.
+pub fn weights(path: Option<&PathBuf>) -> Result<Option<Weights>, Error> {
+    Ok(path.map(Weights::load).transpose()?)
+}
+
+/// The inputs of a model by name.
+pub fn inputs(model: &Model) -> Vec<(&str, &TensorType)> {
+    model
+        .graph()
+        .nodes()
+        .filter_map(|(_, node)| match &node.op {
+            Op::Input(input) => Some((node.name.as_str(), &input.ty)),
+            _ => None,
+        })
+        .collect()
+}
+
+/// Adds the symbols that a shape of numbers gives a value to: those that are an axis of `ty` by themselves. What does
+/// not fit is left for the session to refuse.
+pub fn bind_shape(ty: &TensorType, dims: &[usize], bindings: &mut Bindings) {
+    if ty.rank() != dims.len() {
+        return;
+    }
+    for (dim, &n) in ty.shape.iter().zip(dims) {
+        let mut names = Vec::new();
+        dim.collect_symbols(&mut names);
+        if let [name] = names.as_slice()
+            && *dim == Dim::symbol(name)
+        {
+            bindings.entry(name.clone()).or_insert(n);
+        }
+    }
+}
+
+/// Gives `N` the value 1 where the model has it and nothing else is said.
+pub fn default_batch(model: &Model, bindings: &mut Bindings) {
+    if model.definition().symbols().iter().any(|name| name == "N") {
+        bindings.entry("N".to_string()).or_insert(1);
+    }
+}

@@ -1,0 +1,306 @@
+//! `fusewright compile`: what becomes of a model.
+
+use super::arguments::{ModelArguments, default_batch, weights};
+use super::output::{Failure, Output, usage};
+use super::table::{Table, bytes, grouped};
+use super::{dot, html};
+use clap::{Args, ValueEnum};
+use fusewright::data::files;
+use fusewright::ir::kernel::BufferId;
+use fusewright::ir::plan::{Layout, Place, Plan, Step, Vector};
+use fusewright::{Model, Options, Planned, pass_names};
+use serde::Serialize;
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// Compiles the model and shows fused kernels, memory and code
+#[derive(Args)]
+pub struct Compile {
+    #[command(flatten)]
+    model: ModelArguments,
+    /// The batch: the value of the symbol N, 1 where nothing is said
+    #[arg(long, value_name = "N")]
+    batch: Option<usize>,
+    /// Take the parameters from this safetensors file
+    #[arg(long, value_name = "FILE")]
+    weights: Option<PathBuf>,
+    /// Leave every operation a kernel of its own
+    #[arg(long)]
+    unfused: bool,
+    /// Print one form of the network
+    #[arg(long, value_enum)]
+    emit: Option<Emit>,
+    /// Print the network as it is after a pass
+    #[arg(long, value_name = "PASS", conflicts_with = "emit")]
+    after: Option<String>,
+    /// Say for every edge why it was fused or not
+    #[arg(long)]
+    explain: bool,
+    /// Write the fused groups as a Graphviz graph
+    #[arg(long, value_name = "FILE")]
+    dot: Option<PathBuf>,
+    /// Write a page with the graph, the memory plan and the costs
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long, conflicts_with_all = ["emit", "after", "explain"])]
+    json: bool,
+}
+
+/// The forms that a network takes on its way to machine code.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Emit {
+    /// Operations and the tensors between them, after the passes over graphs
+    Graph,
+    /// Which operations share a kernel
+    Groups,
+    /// Loop nests
+    Kernels,
+    /// Kernels in order, each with its schedule, and the place of every buffer
+    Plan,
+    /// Cranelift's intermediate form
+    Clif,
+    /// Machine code
+    Asm,
+}
+
+#[derive(Serialize)]
+struct Json {
+    model: String,
+    kernels: usize,
+    operations: usize,
+    arena_bytes: u64,
+    lower_bound_bytes: u64,
+    unplanned_bytes: u64,
+    constant_bytes: u64,
+    code_bytes: usize,
+    compile_ms: f64,
+    stages_ms: serde_json::Map<String, serde_json::Value>,
+    steps: Vec<JsonStep>,
+}
+
+#[derive(Serialize)]
+struct JsonStep {
+    operations: String,
+    nodes: Vec<String>,
+    scalar_operations: u64,
+}
+
+impl Compile {
+    pub fn run(self, out: &mut Output) -> Result<(), Failure> {
+        if let Some(pass) = &self.after
+            && !pass_names().contains(&pass.as_str())
+        {
+            let fault = usage(format!("there is no pass `{pass}`"));
+            return Err(fault.expected(format!("`{}`", pass_names().join("`, `"))).into());
+        }
+        let start = Instant::now();
+        let model = self.model.load()?;
+        let parse = start.elapsed();
+        let mut bindings = self.model.bindings(self.batch)?;
+        default_batch(&model, &mut bindings);
+        let options = Options {
+            fuse: !self.unfused,
+            weights: weights(self.weights.as_ref())?,
+            listings: matches!(self.emit, Some(Emit::Clif | Emit::Asm)),
+            dumps: self.after.is_some(),
+            ..Options::default()
+        };
+        let executable = model.compile(options)?;
+        let planned = executable.planned(&bindings)?;
+        let mut stages = vec![("parse", parse)];
+        stages.extend(planned.compilation.stages.iter().copied());
+
+        if let Some(path) = &self.dot {
+            let text = dot::graph(planned.executable.plan());
+            files::write(path, |file| file.write_all(text.as_bytes()))?;
+        }
+        if let Some(path) = &self.html {
+            let title = title(&model, &self.model.model);
+            let text = html::page(&title, &planned, &stages);
+            files::write(path, |file| file.write_all(text.as_bytes()))?;
+        }
+        if self.json {
+            return json(out, title(&model, &self.model.model), &planned, &stages);
+        }
+        if let Some(pass) = &self.after {
+            let dump = planned.compilation.dumps.iter().find(|(name, _)| name == pass);
+            let (_, text) = dump.expect("every pass leaves a dump");
+            return Ok(write!(out, "{text}")?);
+        }
+        match self.emit {
+            Some(Emit::Graph) => write!(out, "{}", planned.compilation.optimised)?,
+            Some(Emit::Groups) => groups(out, &planned)?,
+            Some(Emit::Kernels) => write!(out, "{}", planned.compilation.program)?,
+            Some(Emit::Plan) => plan(out, planned.executable.plan())?,
+            Some(Emit::Clif) => listings(out, &planned, |listing| &listing.clif)?,
+            Some(Emit::Asm) => listings(out, &planned, |listing| &listing.assembly)?,
+            None if !self.explain => report(out, &planned, &stages)?,
+            None => {}
+        }
+        if self.explain {
+            explain(out, &planned)?;
+        }
+        Ok(())
+    }
+}
+
+fn title(model: &Model, path: &std::path::Path) -> String {
+    match model.definition().name.as_str() {
+        "" => path.display().to_string(),
+        name => name.to_string(),
+    }
+}
+
+fn json(out: &mut Output, model: String, planned: &Planned, stages: &[(&str, Duration)]) -> Result<(), Failure> {
+    let plan = planned.executable.plan();
+    let ms = |duration: &Duration| duration.as_secs_f64() * 1e3;
+    out.json(&Json {
+        model,
+        kernels: plan.steps.len(),
+        operations: super::summary::layers(&planned.compilation.graph).len(),
+        arena_bytes: plan.arena_bytes,
+        lower_bound_bytes: plan.lower_bound_bytes,
+        unplanned_bytes: plan.unplanned_bytes,
+        constant_bytes: plan.constant_bytes,
+        code_bytes: planned.executable.code_bytes(),
+        compile_ms: stages.iter().map(|(_, time)| ms(time)).sum(),
+        stages_ms: stages.iter().map(|(name, time)| (name.to_string(), ms(time).into())).collect(),
+        steps: plan
+            .steps
+            .iter()
+            .map(|step| JsonStep {
+                operations: step.about.clone(),
+                nodes: step.nodes.clone(),
+                scalar_operations: step.kernel.operations(),
+            })
+            .collect(),
+    })
+}
+
+fn report(out: &mut Output, planned: &Planned, stages: &[(&str, Duration)]) -> Result<(), Failure> {
+    let plan = planned.executable.plan();
+    let mut table = Table::new(&["kernel", "operations", "nodes", ">scalar operations"]);
+    for (i, step) in plan.steps.iter().enumerate() {
+        table.row([format!("k{i}"), step.about.clone(), shortened(&step.nodes), grouped(step.kernel.operations())]);
+    }
+    writeln!(out, "{table}")?;
+    writeln!(
+        out,
+        "arena      {} (lower bound {}, {} without sharing)",
+        bytes(plan.arena_bytes),
+        bytes(plan.lower_bound_bytes),
+        bytes(plan.unplanned_bytes)
+    )?;
+    writeln!(out, "constants  {}", bytes(plan.constant_bytes))?;
+    writeln!(out, "code       {}", bytes(planned.executable.code_bytes() as u64))?;
+    let total: Duration = stages.iter().map(|(_, time)| *time).sum();
+    let each: Vec<String> =
+        stages.iter().map(|(name, time)| format!("{name} {:.2}", time.as_secs_f64() * 1e3)).collect();
+    Ok(writeln!(out, "compiled   in {:.2} ms ({})", total.as_secs_f64() * 1e3, each.join(", "))?)
+}
+
+/// Names of nodes, not more than fit on a line.
+pub fn shortened(nodes: &[String]) -> String {
+    let text = nodes.join(" ");
+    match text.char_indices().nth(60) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text,
+    }
+}
+
+fn groups(out: &mut Output, planned: &Planned) -> Result<(), Failure> {
+    for (i, named) in planned.compilation.program.kernels.iter().enumerate() {
+        writeln!(out, "k{i}: {}  ; {}", named.nodes.join(" "), named.about)?;
+    }
+    Ok(())
+}
+
+fn explain(out: &mut Output, planned: &Planned) -> Result<(), Failure> {
+    let mut table = Table::new(&["producer", "consumer", "", "reason"]);
+    for decision in &planned.compilation.decisions {
+        let word = if decision.fused { "fused" } else { "apart" };
+        table.row([decision.producer.clone(), decision.consumer.clone(), word.to_string(), decision.reason.clone()]);
+    }
+    Ok(write!(out, "{table}")?)
+}
+
+fn listings(
+    out: &mut Output,
+    planned: &Planned,
+    text: fn(&fusewright::runtime::codegen::Listing) -> &String,
+) -> Result<(), Failure> {
+    let plan = planned.executable.plan();
+    let steps = plan.setup.iter().map(|step| ("setup", step)).chain(plan.steps.iter().map(|step| ("step", step)));
+    for (listing, (when, step)) in planned.executable.listings().iter().zip(steps) {
+        writeln!(out, "; {when}: {} ({})\n{}", step.about, step.nodes.join(" "), text(listing).trim_end())?;
+    }
+    Ok(())
+}
+
+fn plan(out: &mut Output, plan: &Plan) -> Result<(), Failure> {
+    for (when, steps) in [("setup", &plan.setup), ("steps", &plan.steps)].iter().filter(|(_, steps)| !steps.is_empty())
+    {
+        writeln!(out, "{when}:")?;
+        for (i, step) in steps.iter().enumerate() {
+            let names = |ids: Vec<BufferId>| -> Vec<String> { ids.iter().map(|id| format!("b{}", id.0)).collect() };
+            let (writes, reads) = (names(step.kernel.writes()), names(step.kernel.reads()));
+            writeln!(out, "  k{i} {}: {} <- {}  ; {}", step.about, writes.join(" "), reads.join(" "), schedule(step))?;
+        }
+    }
+    let mut table = Table::new(&["buffer", "value", "type", "layout", "place", ">bytes"]);
+    for (i, buffer) in plan.buffers.iter().enumerate().filter(|(_, buffer)| buffer.place != Place::Unused) {
+        let place = match &buffer.place {
+            Place::Input(i) => format!("input {i}"),
+            Place::Output(i) => format!("output {i}"),
+            Place::Parameter(i) => format!("parameter {i}"),
+            Place::Constant(offset) => format!("constants {offset}"),
+            Place::Literal(offset, _) => format!("constants {offset} (literal)"),
+            Place::Arena(offset) => format!("arena {offset}"),
+            Place::Unused => unreachable!("filtered"),
+        };
+        let ty = fusewright::ir::TensorType::new(buffer.dtype, buffer.dims.iter().copied());
+        table.row([
+            format!("b{i}"),
+            buffer.name.clone(),
+            ty.to_string(),
+            layout(&buffer.layout),
+            place,
+            grouped(buffer.bytes()),
+        ]);
+    }
+    write!(out, "\n{table}")?;
+    Ok(writeln!(out, "\narena {} bytes, constants {} bytes", plan.arena_bytes, plan.constant_bytes)?)
+}
+
+/// Axes from the outermost inwards, blocks and halo: `0 2 3 1`, `0 1/8 2`, `halo 0+0 0+0 1+1 1+1`.
+fn layout(layout: &Layout) -> String {
+    if layout.is_row_major() {
+        return "row-major".to_string();
+    }
+    let axis = |&axis: &u8| match layout.block {
+        Some(block) if block.axis == axis => format!("{axis}/{}", block.lanes),
+        _ => axis.to_string(),
+    };
+    let mut text = layout.order.iter().map(axis).collect::<Vec<_>>().join(" ");
+    if !layout.halo.is_empty() {
+        let halo: Vec<String> = layout.halo.iter().map(|(before, behind)| format!("{before}+{behind}")).collect();
+        text += &format!(", halo {}", halo.join(" "));
+    }
+    text
+}
+
+fn schedule(step: &Step) -> String {
+    let mut words = vec![format!(
+        "loops {}",
+        step.schedule.order.iter().map(|axis| axis.0.to_string()).collect::<Vec<_>>().join(" ")
+    )];
+    match step.schedule.vector {
+        Some(Vector::Outer { axis, lanes }) => words.push(format!("{lanes} lanes along {}", axis.0)),
+        Some(Vector::Inner) => words.push("vectors along the inner axis".to_string()),
+        None => {}
+    }
+    words.extend(step.schedule.tile.iter().map(|(axis, n)| format!("{n} points of {}", axis.0)));
+    words.join(", ")
+}

@@ -1,0 +1,93 @@
+//! From a graph to a plan: the passes in order, each timed. The only page that calls them.
+
+use crate::ir::kernel::Program;
+use crate::ir::plan::Plan;
+use crate::ir::{Bindings, Graph};
+use crate::passes::fuse::{Decision, fuse};
+use crate::passes::lower::lower;
+use crate::passes::pipeline;
+use crate::passes::plan::{PlanOptions, plan};
+use crate::weights::Weights;
+use std::time::{Duration, Instant};
+
+/// How a model is compiled.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Whether kernels are joined. Without, every operation is a kernel of its own, planned and emitted in the same way.
+    pub fuse: bool,
+    /// The parameters. `None` takes the file that the model names, or the model's initialisers and seed where it names
+    /// none.
+    pub weights: Option<Weights>,
+    /// Values for symbols; sessions may give the others.
+    pub bindings: Bindings,
+    /// Whether every stage's result and Cranelift's input are checked: for tests.
+    pub verify: bool,
+    /// Whether the Cranelift IR and the assembly are kept for reading.
+    pub listings: bool,
+    /// Whether the stages in between are kept as text: [`Compilation::dumps`].
+    pub dumps: bool,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { fuse: true, weights: None, bindings: Bindings::new(), verify: false, listings: false, dumps: false }
+    }
+}
+
+/// All that compiling found out, for people and tools.
+#[derive(Clone, Debug)]
+pub struct Compilation {
+    /// The graph as the user wrote it, with all symbols bound.
+    pub graph: Graph,
+    /// The graph after all passes over graphs.
+    pub optimised: Graph,
+    /// The kernels.
+    pub program: Program,
+    /// What was fused, what was not, and why.
+    pub decisions: Vec<Decision>,
+    /// How long each stage took.
+    pub stages: Vec<(&'static str, Duration)>,
+    /// The state after each pass: its name and a text.
+    pub dumps: Vec<(&'static str, String)>,
+}
+
+/// The names of all passes whose results [`Compilation::dumps`] holds, in order.
+pub fn pass_names() -> Vec<&'static str> {
+    pipeline::PIPELINE.iter().map(|pass| pass.name).chain(["lower", "fuse"]).collect()
+}
+
+/// The kernels and the plan of a graph without symbols.
+pub(crate) fn compile_graph(graph: Graph, options: &Options) -> (Compilation, Plan) {
+    let mut stages = Vec::new();
+    let mut dumps = Vec::new();
+    let optimised = timed(&mut stages, "optimise", || {
+        let mut optimised = graph.clone();
+        pipeline::run(&mut optimised, &mut |pass, changed, graph| {
+            if options.dumps {
+                let note = if changed { "" } else { "(unchanged)\n" };
+                dumps.push((pass.name, format!("{note}{graph}")));
+            }
+        });
+        optimised
+    });
+    let mut program = timed(&mut stages, "lower", || lower(&optimised));
+    if options.dumps {
+        dumps.push(("lower", program.to_string()));
+    }
+    let mut decisions = Vec::new();
+    if options.fuse {
+        (program, decisions) = timed(&mut stages, "fuse", || fuse(program));
+    }
+    if options.dumps {
+        dumps.push(("fuse", program.to_string()));
+    }
+    let plan = timed(&mut stages, "plan", || plan(program.clone(), &PlanOptions::default()));
+    (Compilation { graph, optimised, program, decisions, stages, dumps }, plan)
+}
+
+fn timed<T>(stages: &mut Vec<(&'static str, Duration)>, name: &'static str, stage: impl FnOnce() -> T) -> T {
+    let start = Instant::now();
+    let result = stage();
+    stages.push((name, start.elapsed()));
+    result
+}

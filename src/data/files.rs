@@ -1,0 +1,206 @@
+//! Reading and writing whole files, with faults as diagnostics.
+
+use crate::ir::Diagnostic;
+use std::io::{self, Read, Write};
+use std::path::{Component, Path, PathBuf};
+
+/// The most bytes that are read from one file.
+const LIMIT: u64 = 1 << 36;
+
+/// The bytes of a regular file.
+///
+/// # Errors
+/// Where it does not exist, is not a regular file, or cannot be read.
+pub fn read(path: &Path) -> Result<Vec<u8>, Diagnostic> {
+    let fault =
+        |error: &io::Error| Diagnostic::new(format!("`{}` cannot be read", path.display())).found(reason(error));
+    let metadata = std::fs::metadata(path).map_err(|error| fault(&error))?;
+    if !metadata.is_file() {
+        let found = if metadata.is_dir() { "a folder" } else { "a device or a pipe" };
+        return Err(Diagnostic::new(format!("`{}` cannot be read", path.display())).expected("a file").found(found));
+    }
+    if metadata.len() > LIMIT {
+        return Err(too_large(path, metadata.len()));
+    }
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(metadata.len() as usize).map_err(|_| too_large(path, metadata.len()))?;
+    let file = std::fs::File::open(path).map_err(|error| fault(&error))?;
+    file.take(LIMIT).read_to_end(&mut bytes).map_err(|error| fault(&error))?;
+    Ok(bytes)
+}
+
+/// The text of a file.
+///
+/// # Errors
+/// Where it cannot be read or is not UTF-8.
+pub fn read_text(path: &Path) -> Result<String, Diagnostic> {
+    String::from_utf8(read(path)?).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        Diagnostic::new(format!("`{}` is not a text", path.display()))
+            .expected("UTF-8")
+            .found(format!("another byte at offset {at}"))
+    })
+}
+
+/// Writes a file that appears whole or not at all: `fill` writes to a temporary file beside it, which then takes the
+/// name.
+///
+/// # Errors
+/// Where the folder or the file cannot be written.
+pub fn write(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Diagnostic> {
+    let attempt = || -> io::Result<()> {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".fusewright-");
+        // The library's temporary files are private; this one becomes the user's, who has a umask.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let temporary = builder.tempfile_in(folder)?;
+        let mut writer = io::BufWriter::new(temporary.as_file());
+        fill(&mut writer)?;
+        writer.flush()?;
+        drop(writer);
+        temporary.persist(path).map_err(|error| error.error)?;
+        Ok(())
+    };
+    attempt().map_err(|error| Diagnostic::new(format!("`{}` cannot be written", path.display())).found(reason(&error)))
+}
+
+/// The path of a file that a model names: `relative` to `folder`, and inside it when all links are followed.
+///
+/// # Errors
+/// Where the path is absolute, leaves the folder, or does not exist.
+pub fn inside(folder: &Path, relative: &str) -> Result<PathBuf, Diagnostic> {
+    let refuse = |found: String| {
+        Diagnostic::new(format!("`{relative}` is outside the model's folder"))
+            .expected("a path relative to the model's folder, and inside it")
+            .found(found)
+            .help("move the file beside the model, or name it on the command line")
+    };
+    let path = Path::new(relative);
+    if path.is_absolute() {
+        return Err(refuse("an absolute path".into()));
+    }
+    if path.components().any(|part| !matches!(part, Component::Normal(_) | Component::CurDir)) {
+        return Err(refuse("`..` in the path".into()));
+    }
+    let missing = |path: &Path, error: io::Error| {
+        Diagnostic::new(format!("`{}` cannot be read", path.display())).found(reason(&error))
+    };
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let root = folder.canonicalize().map_err(|error| missing(folder, error))?;
+    let joined = folder.join(path);
+    let real = joined.canonicalize().map_err(|error| missing(&joined, error))?;
+    match real.starts_with(&root) {
+        true => Ok(joined),
+        false => Err(refuse(format!("a link to `{}`", real.display()))),
+    }
+}
+
+/// What the system says, without its error number.
+fn reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "no such file or folder".to_string(),
+        io::ErrorKind::PermissionDenied => "no permission".to_string(),
+        _ => error.to_string(),
+    }
+}
+
+fn too_large(path: &Path, bytes: u64) -> Diagnostic {
+    Diagnostic::new(format!("`{}` is too large to be read", path.display()))
+        .expected("a file that fits in memory")
+        .found(format!("{bytes} bytes"))
+}
+
+/// A cursor over bytes that says what is missing.
+pub(crate) struct Bytes<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Bytes<'a> {
+    pub fn new(bytes: &'a [u8]) -> Bytes<'a> {
+        Bytes { rest: bytes }
+    }
+
+    /// The next `n` bytes, if there are so many.
+    pub fn take(&mut self, n: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.rest.split_at_checked(n)?;
+        self.rest = rest;
+        Some(taken)
+    }
+
+    pub fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+}
+
+/// The number of elements of a shape and the bytes they take; `None` where they overflow.
+pub(crate) fn size(dims: &[usize], element_bytes: usize) -> Option<(usize, usize)> {
+    // A length of zero must not hide an overflow of the others.
+    let nonzero = dims.iter().filter(|&&n| n != 0).try_fold(1usize, |product, &n| product.checked_mul(n))?;
+    nonzero.checked_mul(element_bytes)?;
+    let elements = if dims.contains(&0) { 0 } else { nonzero };
+    Some((elements, elements * element_bytes))
+}
+
+/// Numbers of `N` bytes each, by `read`.
+pub(crate) fn numbers<const N: usize, T>(bytes: &[u8], read: impl Fn([u8; N]) -> T) -> Vec<T> {
+    let (whole, _) = bytes.as_chunks::<N>();
+    whole.iter().map(|&chunk| read(chunk)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_stay_inside() {
+        let folder = tempfile::tempdir().unwrap();
+        let model = folder.path().join("model");
+        std::fs::create_dir_all(model.join("sub")).unwrap();
+        std::fs::write(model.join("sub/w"), b"w").unwrap();
+        std::fs::write(folder.path().join("secret"), b"s").unwrap();
+        assert_eq!(inside(&model, "sub/w").unwrap(), model.join("sub/w"));
+        assert!(inside(&model, "../secret").unwrap_err().found.unwrap().contains(".."));
+        assert!(inside(&model, "/etc/passwd").unwrap_err().found.unwrap().contains("absolute"));
+        assert_eq!(inside(&model, "none").unwrap_err().found.unwrap(), "no such file or folder");
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::symlink(folder.path().join("secret"), model.join("link")).unwrap();
+            std::os::unix::fs::symlink(model.join("sub"), model.join("inner")).unwrap();
+            assert!(inside(&model, "link").unwrap_err().found.unwrap().contains("link to"));
+            assert_eq!(inside(&model, "inner/w").unwrap(), model.join("inner/w"));
+        }
+    }
+
+    #[test]
+    fn only_regular_files_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(read(folder.path()).unwrap_err().found.unwrap(), "a folder");
+        #[cfg(unix)]
+        assert_eq!(read(Path::new("/dev/zero")).unwrap_err().found.unwrap(), "a device or a pipe");
+    }
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f");
+        write(&path, |out| out.write_all(b"old")).unwrap();
+        let failed = write(&path, |out| {
+            out.write_all(b"new")?;
+            Err(io::Error::other("full"))
+        });
+        assert_eq!(failed.unwrap_err().found.unwrap(), "full");
+        assert_eq!(read(&path).unwrap(), b"old");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file stays");
+    }
+
+    #[test]
+    fn sizes_do_not_overflow() {
+        assert_eq!(size(&[2, 3], 4), Some((6, 24)));
+        assert_eq!(size(&[], 4), Some((1, 4)));
+        assert_eq!(size(&[0, 5], 4), Some((0, 0)));
+        assert_eq!(size(&[0, usize::MAX, 2], 4), None);
+        assert_eq!(size(&[usize::MAX], 4), None);
+    }
+}

@@ -1,0 +1,120 @@
+//! Photographs as inputs.
+
+use super::files;
+use crate::ir::model::Image;
+use crate::ir::{Diagnostic, Tensor};
+use image::imageops::{self, FilterType};
+use image::{DynamicImage, ImageReader, Limits};
+use std::io::Cursor;
+use std::path::Path;
+
+/// The longest side of a picture that is decoded.
+const LONGEST_SIDE: u32 = 1 << 15;
+
+/// A decoded picture.
+#[derive(Debug)]
+pub struct Picture(DynamicImage);
+
+impl Picture {
+    /// Reads PNG, JPEG or PNM; the kind is known by the bytes, not by the name.
+    ///
+    /// # Errors
+    /// Where the file cannot be read, is of another kind, damaged, or too large.
+    pub fn read(path: &Path) -> Result<Picture, Diagnostic> {
+        let bytes = files::read(path)?;
+        let mut reader = ImageReader::new(Cursor::new(bytes.as_slice())).with_guessed_format().expect("memory is read");
+        let mut limits = Limits::default();
+        (limits.max_image_width, limits.max_image_height) = (Some(LONGEST_SIDE), Some(LONGEST_SIDE));
+        reader.limits(limits);
+        reader.decode().map(Picture).map_err(|error| {
+            Diagnostic::new(format!("`{}` is not a picture that can be read", path.display()))
+                .expected(format!("a PNG, JPEG or PNM file of at most {LONGEST_SIDE} pixels a side"))
+                .found(error.to_string())
+        })
+    }
+
+    /// Width and height in pixels.
+    pub fn size(&self) -> (u32, u32) {
+        (self.0.width(), self.0.height())
+    }
+
+    /// The picture as the input `[1, channels, height, width]`: resized so that its shorter side has the length that
+    /// `rule` says (the side that just covers the input, if it says none), the centre cut out, each pixel of 0 to 255
+    /// turned into `(pixel * scale - mean) / std`. One channel is brightness, three are red, green and blue.
+    ///
+    /// # Errors
+    /// Where `channels` is neither 1 nor 3, or `rule` has another number of means or deviations.
+    pub fn to_tensor(&self, rule: &Image, channels: usize, height: usize, width: usize) -> Result<Tensor, Diagnostic> {
+        let fits = |numbers: &[f64]| numbers.is_empty() || numbers.len() == 1 || numbers.len() == channels;
+        if !matches!(channels, 1 | 3) || !fits(&rule.mean) || !fits(&rule.std) {
+            return Err(Diagnostic::new("a picture does not fit the input")
+                .expected("1 or 3 channels, and one mean and deviation for each")
+                .found(format!("{channels} channels, {} means, {} deviations", rule.mean.len(), rule.std.len())));
+        }
+        let cut = self.cover(rule.resize, height as u32, width as u32);
+        let pixels = if channels == 1 { cut.to_luma8().into_raw() } else { cut.to_rgb8().into_raw() };
+        let mut elements = Vec::with_capacity(pixels.len());
+        for channel in 0..channels {
+            let of_channel = pixels.iter().skip(channel).step_by(channels);
+            elements.extend(of_channel.map(|&pixel| rule.apply(f64::from(pixel), channel) as f32));
+        }
+        Ok(Tensor::from_vec(&[1, channels, height, width], elements))
+    }
+
+    /// The centre of `height` x `width` pixels of the resized picture.
+    fn cover(&self, shorter: Option<u32>, height: u32, width: u32) -> DynamicImage {
+        let (w, h) = (f64::from(self.0.width()), f64::from(self.0.height()));
+        let covering = (f64::from(width) / w).max(f64::from(height) / h);
+        let scale = shorter.map_or(covering, |side| (f64::from(side) / w.min(h)).max(covering));
+        let (w, h) = (((w * scale).round() as u32).max(width), ((h * scale).round() as u32).max(height));
+        let resized = match (w, h) == self.size() {
+            true => self.0.clone(),
+            false => self.0.resize_exact(w, h, FilterType::Triangle),
+        };
+        imageops::crop_imm(&resized, (w - width) / 2, (h - height) / 2, width, height).to_image().into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(scale: f64, mean: &[f64], std: &[f64], resize: Option<u32>) -> Image {
+        Image { scale, mean: mean.to_vec(), std: std.to_vec(), resize }
+    }
+
+    fn written(name: &str, bytes: &[u8]) -> Result<Picture, Diagnostic> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        Picture::read(&path)
+    }
+
+    #[test]
+    fn pixels_become_planes() {
+        let picture = written("p.ppm", b"P6 2 1 255 \x00\x80\xff\xff\x00\x80").unwrap();
+        let tensor = picture.to_tensor(&rule(1.0, &[1.0, 2.0, 3.0], &[2.0], None), 3, 1, 2).unwrap();
+        assert_eq!(tensor.dims(), [1, 3, 1, 2]);
+        assert_eq!(tensor.as_slice::<f32>().unwrap(), [-0.5, 127.0, 63.0, -1.0, 126.0, 62.5]);
+        let refused = picture.to_tensor(&rule(1.0, &[1.0, 2.0], &[], None), 3, 1, 2).unwrap_err();
+        assert!(refused.found.unwrap().contains("2 means"));
+    }
+
+    #[test]
+    fn the_centre_is_cut_out() {
+        // 4 x 2 pixels to 2 x 2: nothing is resized, one column is cut on each side.
+        let picture = written("p.pgm", b"P5 4 2 255 \x01\x02\x03\x04\x05\x06\x07\x08").unwrap();
+        let tensor = picture.to_tensor(&rule(1.0, &[], &[], None), 1, 2, 2).unwrap();
+        assert_eq!(tensor.as_slice::<f32>().unwrap(), [2.0, 3.0, 6.0, 7.0]);
+        let larger = picture.to_tensor(&rule(1.0, &[], &[], Some(8)), 1, 4, 4).unwrap();
+        assert_eq!(larger.dims(), [1, 1, 4, 4]);
+    }
+
+    #[test]
+    fn damaged_and_huge_pictures_are_refused() {
+        for bytes in [b"hello".as_slice(), b"P6 2 1 255 \x00", b"P5 999999999 999999999 255 ", b"\x89PNG\r\n\x1a\n"] {
+            let diagnostic = written("p.png", bytes).unwrap_err();
+            assert!(diagnostic.title.contains("not a picture"), "{diagnostic:?}");
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! Compiled networks and their users.
+
+use crate::compile::{Compilation, Options, compile_graph};
+use crate::error::Error;
+use crate::ir::{Array, Bindings, Data, Diagnostic, Diagnostics, Tensor, TensorType};
+use crate::model::Model;
+use crate::runtime::{self, RunError, Settings, View, ViewMut};
+use crate::weights::{Weights, parameters};
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A network with its parameters, ready to run. Clones share everything; plans for other batch and image sizes are made
+/// when a session asks for them, and kept.
+#[derive(Clone)]
+pub struct Executable(Arc<Shared>);
+
+struct Shared {
+    model: Model,
+    options: Options,
+    weights: Weights,
+    plans: Mutex<BTreeMap<Bindings, Arc<Planned>>>,
+}
+
+/// The machine code for one choice of sizes, and how it came to be.
+pub struct Planned {
+    /// Machine code and constants.
+    pub executable: Arc<runtime::Executable>,
+    /// What compiling found out.
+    pub compilation: Compilation,
+}
+
+impl std::fmt::Debug for Executable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Executable").field("model", &self.0.model.definition().name).finish_non_exhaustive()
+    }
+}
+
+impl Executable {
+    pub(crate) fn new(model: Model, mut options: Options) -> Result<Executable, Error> {
+        let weights = match options.weights.take() {
+            Some(weights) => weights.fit(model.graph())?,
+            None => match model.own_weights()? {
+                Some(weights) => weights,
+                None => Weights::initialized(model.graph(), model.definition().seed),
+            },
+        };
+        let complete = model.definition().symbols().iter().all(|name| options.bindings.contains_key(name));
+        let executable = Executable(Arc::new(Shared { model, options, weights, plans: Mutex::default() }));
+        if complete {
+            executable.planned(&Bindings::new())?;
+        }
+        Ok(executable)
+    }
+
+    /// The model it was made from.
+    pub fn model(&self) -> &Model {
+        &self.0.model
+    }
+
+    /// The parameters.
+    pub fn weights(&self) -> &Weights {
+        &self.0.weights
+    }
+
+    /// A session for the sizes that `bindings` gives to the symbols of the model; those given in [`Options`] need not be
+    /// repeated. The first session of its sizes compiles, later ones only allocate.
+    ///
+    /// # Errors
+    /// Symbols without a value, values for symbols that the model does not have, and layers that do not fit the sizes.
+    pub fn session(&self, bindings: &Bindings) -> Result<Session, Error> {
+        let planned = self.planned(bindings)?;
+        Ok(Session { session: runtime::Session::new(planned.executable.clone()), planned })
+    }
+
+    /// The code for these sizes, made where it is new.
+    ///
+    /// # Errors
+    /// As [`Executable::session`].
+    pub fn planned(&self, bindings: &Bindings) -> Result<Arc<Planned>, Error> {
+        let mut all = self.0.options.bindings.clone();
+        all.extend(bindings.iter().map(|(name, &n)| (name.clone(), n)));
+        // A thread that panicked here had changed nothing.
+        let plans = || self.0.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(planned) = plans().get(&all) {
+            return Ok(planned.clone());
+        }
+        // Not under the lock: other sizes can be opened meanwhile. Where two threads make the same plan, the first stays.
+        let planned = Arc::new(self.plan(&all)?);
+        Ok(plans().entry(all).or_insert(planned).clone())
+    }
+
+    fn plan(&self, bindings: &Bindings) -> Result<Planned, Error> {
+        let Shared { model, options, weights, .. } = &*self.0;
+        let start = Instant::now();
+        let bound = model.bind(bindings)?;
+        let bind = start.elapsed();
+        let extra = self.sized_by_symbols(&bound)?;
+        let (mut compilation, plan) = compile_graph(bound.graph().clone(), options);
+        let settings = Settings { verify: options.verify, listings: options.listings };
+        let start = Instant::now();
+        let executable =
+            runtime::Executable::new(plan, settings, |name| weights.get(name).or_else(|| extra.get(name)))?;
+        compilation.stages.insert(0, ("bind", bind));
+        compilation.stages.push(("generate", start.elapsed()));
+        Ok(Planned { executable: Arc::new(executable), compilation })
+    }
+
+    /// Parameters whose shapes are known only now: those given must have these shapes, the others are initialised.
+    fn sized_by_symbols(&self, bound: &Model) -> Result<Weights, Error> {
+        let Shared { model, weights, .. } = &*self.0;
+        let mut extra = Weights::default();
+        for (name, parameter) in parameters(bound.graph()) {
+            let dims = parameter.ty.dims().expect("verified: all symbols are bound");
+            match weights.get(name) {
+                Some(tensor) if tensor.dims() != dims => {
+                    let fault = Diagnostic::new(format!("the parameter `{name}` does not fit these sizes"));
+                    let fault = fault.expected(parameter.ty.to_string()).found(tensor.tensor_type().to_string());
+                    return Err(fault.help("give the sizes that the weights were trained for").into());
+                }
+                Some(_) => {}
+                None => {
+                    let seed = model.definition().seed;
+                    extra.insert(name, crate::initialize::initialize(parameter, &dims, name, seed));
+                }
+            }
+        }
+        Ok(extra)
+    }
+}
+
+/// One user of an executable, with an arena of its own.
+pub struct Session {
+    session: runtime::Session,
+    planned: Arc<Planned>,
+}
+
+impl Session {
+    /// Runs the network: reads all inputs, writes all outputs, each in row-major order. Allocates nothing but in errors.
+    ///
+    /// # Errors
+    /// Where inputs or outputs are not those of the plan, an index is out of range, or the run is cancelled. Outputs
+    /// are then unspecified.
+    pub fn run(&mut self, inputs: &[(&str, View)], outputs: &mut [(&str, ViewMut)]) -> Result<(), RunError> {
+        self.session.run(inputs, outputs)
+    }
+
+    /// Runs the network on tensors and gives its outputs by name. Allocates them.
+    ///
+    /// # Errors
+    /// Where an input is missing, unknown, or of another type or shape than the network's, and as [`Session::run`].
+    pub fn run_tensors(&mut self, inputs: &[(&str, &Tensor)]) -> Result<Vec<(String, Tensor)>, Error> {
+        self.run_timed(inputs, &mut [])
+    }
+
+    /// As [`Session::run_tensors`]; `times` gets the time of each step of the plan, as far as it is long.
+    ///
+    /// # Errors
+    /// As [`Session::run_tensors`].
+    pub fn run_timed(
+        &mut self,
+        inputs: &[(&str, &Tensor)],
+        times: &mut [Duration],
+    ) -> Result<Vec<(String, Tensor)>, Error> {
+        let mut results = self
+            .outputs()
+            .into_iter()
+            .map(|(name, ty)| {
+                let dims = ty.dims().expect("plans have no symbols");
+                (name, Tensor::new(&dims, Data::zeros(ty.dtype, dims.iter().product())))
+            })
+            .collect::<Vec<_>>();
+        self.run_with(inputs, &mut results, times)?;
+        Ok(results)
+    }
+
+    /// As [`Session::run_tensors`], into tensors that an earlier run gave.
+    ///
+    /// # Errors
+    /// As [`Session::run_tensors`].
+    pub fn run_into(&mut self, inputs: &[(&str, &Tensor)], results: &mut [(String, Tensor)]) -> Result<(), Error> {
+        self.run_with(inputs, results, &mut [])
+    }
+
+    fn run_with(
+        &mut self,
+        inputs: &[(&str, &Tensor)],
+        results: &mut [(String, Tensor)],
+        times: &mut [Duration],
+    ) -> Result<(), Error> {
+        self.check(inputs)?;
+        let views: Vec<(&str, View)> = inputs
+            .iter()
+            .map(|(name, tensor)| (*name, runtime::view(tensor).expect("checked: the plan has no f64")))
+            .collect();
+        let mut outputs: Vec<(&str, ViewMut)> =
+            results.iter_mut().filter_map(|(name, tensor)| Some((name.as_str(), runtime::view_mut(tensor)?))).collect();
+        Ok(self.session.run_profiled(&views, &mut outputs, times)?)
+    }
+
+    /// A flag that stops a run between kernels when it is set; it stays set until cleared.
+    pub fn cancel_flag(&self) -> Arc<AtomicBool> {
+        self.session.cancel_flag()
+    }
+
+    /// The code that it runs, and how it came to be.
+    pub fn planned(&self) -> &Planned {
+        &self.planned
+    }
+
+    /// The inputs by name, in order.
+    pub fn inputs(&self) -> Vec<(String, TensorType)> {
+        self.ports(&self.planned.executable.plan().inputs)
+    }
+
+    /// The outputs by name, in order.
+    pub fn outputs(&self) -> Vec<(String, TensorType)> {
+        self.ports(&self.planned.executable.plan().outputs)
+    }
+
+    fn ports(&self, ports: &[crate::ir::plan::Port]) -> Vec<(String, TensorType)> {
+        let plan = self.planned.executable.plan();
+        let ty = |port: &crate::ir::plan::Port| {
+            let buffer = plan.buffer(port.buffer);
+            TensorType::new(buffer.dtype, buffer.dims.iter().copied())
+        };
+        ports.iter().map(|port| (port.name.clone(), ty(port))).collect()
+    }
+
+    fn check(&self, inputs: &[(&str, &Tensor)]) -> Result<(), Error> {
+        let mut faults = Diagnostics::default();
+        let wanted = self.inputs();
+        for (name, ty) in &wanted {
+            match inputs.iter().find(|(given, _)| given == name) {
+                None => faults.push(Diagnostic::new(format!("the input `{name}` is missing")).expected(ty.to_string())),
+                Some((_, tensor)) if tensor.tensor_type() != *ty => faults.push(
+                    Diagnostic::new(format!("the input `{name}` does not fit"))
+                        .expected(ty.to_string())
+                        .found(tensor.tensor_type().to_string()),
+                ),
+                Some(_) => {}
+            }
+        }
+        for (name, _) in inputs.iter().filter(|(name, _)| wanted.iter().all(|(known, _)| known != name)) {
+            let known: Vec<&str> = wanted.iter().map(|(name, _)| name.as_str()).collect();
+            let fault = Diagnostic::new(format!("the network has no input `{name}`"));
+            faults.push(fault.expected(format!("`{}`", known.join("`, `"))));
+        }
+        Ok(faults.into_result()?)
+    }
+}
+
+/// The results of the reference evaluator, in f64, for the same inputs and parameters: slow, and right.
+///
+/// # Errors
+/// Where the symbols of the model cannot be bound.
+pub fn reference(
+    executable: &Executable,
+    bindings: &Bindings,
+    inputs: &[(&str, &Tensor)],
+) -> Result<Vec<(String, Array)>, Error> {
+    let planned = executable.planned(bindings)?;
+    let graph = &planned.compilation.graph;
+    let mut given: BTreeMap<String, Array> = BTreeMap::new();
+    for (name, parameter) in parameters(graph) {
+        let dims = parameter.ty.dims().expect("verified: all symbols are bound");
+        let tensor = match executable.weights().get(name) {
+            Some(tensor) => tensor.to_array(),
+            None => {
+                let seed = executable.model().definition().seed;
+                crate::initialize::initialize(parameter, &dims, name, seed).to_array()
+            }
+        };
+        given.insert(name.to_string(), tensor);
+    }
+    given.extend(inputs.iter().map(|(name, tensor)| (name.to_string(), tensor.to_array())));
+    Ok(crate::ir::evaluate::evaluate(graph, &given))
+}
+
+const fn shared_between_threads<T: Send + Sync>() {}
+const _: () = shared_between_threads::<Executable>();

@@ -1,0 +1,133 @@
+//! Networks as users hold them: loaded from a file, parsed from a text, or built in Rust.
+
+use crate::compile::Options;
+use crate::data::files;
+use crate::error::Error;
+use crate::executable::Executable;
+use crate::ir::model::Classes;
+use crate::ir::{self, Bindings, Diagnostic, Diagnostics, Graph};
+use crate::weights::Weights;
+use std::path::{Path, PathBuf};
+
+/// A network: its graph, and what its file says beyond it.
+#[derive(Clone, Debug)]
+pub struct Model {
+    definition: ir::Model,
+    /// The folder that `weights` and `classes` are relative to.
+    folder: Option<PathBuf>,
+}
+
+impl Model {
+    /// Reads a model file.
+    ///
+    /// # Errors
+    /// Where the file cannot be read, and all faults of its text, each at its place.
+    pub fn load(path: impl AsRef<Path>) -> Result<Model, Error> {
+        let path = path.as_ref();
+        let text = files::read_text(path)?;
+        let name = path.display().to_string();
+        let definition = ir::Model::parse(&name, &text).map_err(|faults| Error::in_text(&name, &text, faults))?;
+        Ok(Model { definition, folder: Some(path.parent().unwrap_or(Path::new("")).to_path_buf()) })
+    }
+
+    /// The model that a text in RON describes. Files that it names are not found.
+    ///
+    /// # Errors
+    /// All faults of the text, each at its place.
+    pub fn parse(text: &str) -> Result<Model, Error> {
+        let name = "model";
+        let definition = ir::Model::parse(name, text).map_err(|faults| Error::in_text(name, text, faults))?;
+        Ok(Model { definition, folder: None })
+    }
+
+    /// The model of a graph that was built in Rust, with [`ir::GraphBuilder`].
+    ///
+    /// # Errors
+    /// All faults of the graph.
+    pub fn from_graph(graph: Graph) -> Result<Model, Error> {
+        ir::verify(&graph)?;
+        Ok(Model { definition: ir::Model { graph, ..ir::Model::default() }, folder: None })
+    }
+
+    /// Writes the model as RON, in a file that appears whole or not at all.
+    ///
+    /// # Errors
+    /// Where the file cannot be written.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<(), Error> {
+        let text = self.definition.to_ron();
+        Ok(files::write(path.as_ref(), |out| out.write_all(text.as_bytes()))?)
+    }
+
+    /// The graph and everything else that the file says.
+    pub fn definition(&self) -> &ir::Model {
+        &self.definition
+    }
+
+    /// The network.
+    pub fn graph(&self) -> &Graph {
+        &self.definition.graph
+    }
+
+    /// The number of elements in all parameters, learned or kept; `None` while it depends on a symbol.
+    pub fn parameter_count(&self) -> Option<u64> {
+        self.definition.parameter_count()
+    }
+
+    /// The same model with numbers in the place of symbols.
+    ///
+    /// # Errors
+    /// Symbols without a value, values for symbols that the model does not have, and layers that do not fit.
+    pub fn bind(&self, bindings: &Bindings) -> Result<Model, Error> {
+        let definition = self.definition.bind(bindings).map_err(|faults| self.fault(faults))?;
+        Ok(Model { definition, folder: self.folder.clone() })
+    }
+
+    /// The parameters of the file that the model names, checked against the model; `None` where it names none.
+    ///
+    /// # Errors
+    /// Where the file is outside the model's folder, cannot be read, is damaged, or does not fit.
+    pub fn own_weights(&self) -> Result<Option<Weights>, Error> {
+        let Some(relative) = &self.definition.weights else { return Ok(None) };
+        let weights = Weights::load(self.beside(relative)?)?;
+        Ok(Some(weights.fit(self.graph())?))
+    }
+
+    /// The names of the classes, in the order of the outputs; `None` where the model names none.
+    ///
+    /// # Errors
+    /// Where they are in a file that is outside the model's folder or cannot be read.
+    pub fn classes(&self) -> Result<Option<Vec<String>>, Error> {
+        Ok(match &self.definition.classes {
+            None => None,
+            Some(Classes::List(names)) => Some(names.clone()),
+            Some(Classes::File(relative)) => {
+                let text = files::read_text(&self.beside(relative)?)?;
+                Some(text.lines().map(str::to_string).collect())
+            }
+        })
+    }
+
+    /// Machine code for the network; see [`Options`].
+    ///
+    /// # Errors
+    /// Faults of the options and weights; machines that are not supported.
+    pub fn compile(&self, options: Options) -> Result<Executable, Error> {
+        Executable::new(self.clone(), options)
+    }
+
+    /// Faults of this model's text.
+    pub(crate) fn fault(&self, faults: Diagnostics) -> Error {
+        Error::in_model(&self.definition, faults)
+    }
+
+    fn beside(&self, relative: &str) -> Result<PathBuf, Error> {
+        match &self.folder {
+            Some(folder) => Ok(files::inside(folder, relative)?),
+            None => Err(Diagnostic::new(format!("`{relative}` cannot be found"))
+                .expected("a model that was loaded from a file")
+                .found("a model that was parsed from a text")
+                .help("give the weights as an option")
+                .into()),
+        }
+    }
+}
