@@ -59,7 +59,7 @@ pub fn evaluate_with(
                         held.port(operand.port as usize)
                     })
                     .collect();
-                Held::Computed(op.spec().reference(&operands, &node.types))
+                Held::Computed(op.reference(&operands, &node.types))
             }
         };
         for (port, ty) in node.types.iter().enumerate() {

@@ -28,7 +28,7 @@ pub fn run(graph: &mut Graph) -> bool {
             continue;
         }
         let (name, types, span) = (node.name.clone(), node.types.clone(), node.span.clone());
-        let results = node.op.spec().reference(&operands.iter().collect::<Vec<_>>(), &types);
+        let results = node.op.reference(&operands.iter().collect::<Vec<_>>(), &types);
         let mut build = GraphBuilder::on(std::mem::take(graph));
         build.set_span(span);
         let constants: Vec<ValueId> = results

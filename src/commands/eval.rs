@@ -34,6 +34,9 @@ pub struct Eval {
     /// Write the network's outputs as npy
     #[arg(long, value_name = "FILE.npy")]
     output: Option<PathBuf>,
+    /// Also show the fused kernels, and the time that the same network takes without fusion
+    #[arg(long, conflicts_with = "json")]
+    compare: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -57,6 +60,7 @@ impl Eval {
         let labels = whole_numbers(&labels, images.dims().first().copied().unwrap_or(0))?;
         let bindings = self.model.bindings(None)?;
         let options = Options { weights: weights(self.weights.as_ref())?, ..Options::default() };
+        let unfused = Options { fuse: false, ..options.clone() };
         let feed = Feed::new(&model, &images, bindings, self.batch)?;
         let executable = model.compile(options)?;
         let answers = feed.run(&executable)?;
@@ -65,7 +69,7 @@ impl Eval {
         let rows = answers.outputs.chunks(classes.max(1));
         let correct = rows.zip(&labels).filter(|(row, label)| greatest(row) == usize::try_from(**label).ok()).count();
         if let Some(path) = &self.output {
-            npy::write(path, &Tensor::from_vec(&[labels.len(), classes], answers.outputs))?;
+            npy::write(path, &Tensor::from_vec(&[labels.len(), classes], answers.outputs.clone()))?;
         }
         let total = labels.len();
         let images_per_s = total as f64 / answers.time.as_secs_f64().max(1e-9);
@@ -74,8 +78,40 @@ impl Eval {
             return out.json(&Json { correct, total, accuracy, images_per_s });
         }
         writeln!(out, "{} of {} right ({:.2} %)", grouped(correct as u64), grouped(total as u64), accuracy * 100.0)?;
-        Ok(writeln!(out, "{} images a second", grouped(images_per_s as u64))?)
+        writeln!(out, "{} images a second", grouped(images_per_s as u64))?;
+        if self.compare {
+            let plain = feed.run(&model.compile(unfused)?)?;
+            compare(&feed, &executable, &answers, &plain, out)?;
+        }
+        Ok(())
     }
+}
+
+/// The kernels of the fused network, and both times; the outputs of both must agree.
+fn compare(
+    feed: &Feed,
+    executable: &Executable,
+    fused: &Answers,
+    plain: &Answers,
+    out: &mut Output,
+) -> Result<(), Failure> {
+    let mut bindings = feed.bindings.clone();
+    bindings.extend(feed.symbol.iter().map(|name| (name.clone(), feed.batch)));
+    let planned = executable.planned(&bindings)?;
+    writeln!(out, "\nkernels")?;
+    for step in &planned.executable.plan().steps {
+        writeln!(out, "  {:<24} {}", step.about, step.nodes.join(" "))?;
+    }
+    let scale = plain.outputs.iter().fold(1f32, |most, x| most.max(x.abs()));
+    let worst = fused.outputs.iter().zip(&plain.outputs).fold(0f32, |worst, (a, b)| worst.max((a - b).abs()));
+    if worst.is_nan() || worst > 1e-3 * scale {
+        return Err(Failure::Error(fusewright::Error::Internal(format!("fused and unfused outputs differ by {worst}"))));
+    }
+    let micros = |time: Duration| time.as_secs_f64() * 1e6 / (fused.outputs.len() as f64).max(1.0);
+    let per_image = fused.outputs.len() as f64 / feed.images.dims()[0].max(1) as f64;
+    let (with, without) = (micros(fused.time) * per_image, micros(plain.time) * per_image);
+    writeln!(out, "\nfused    {with:>8.2} us an image")?;
+    Ok(writeln!(out, "unfused  {without:>8.2} us an image ({:.2} times as long)", without / with)?)
 }
 
 /// Images on their way into a network.

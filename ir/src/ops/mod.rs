@@ -92,6 +92,7 @@ use crate::text::{FieldError, Value};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Makes the closed list of operations: the type, its one `match`, and the layers of each file.
 macro_rules! operations {
@@ -202,7 +203,21 @@ operations! {
     vector_norm,
 }
 
+/// How often [`Op::reference`] was called in this process: a run of emitted code never does.
+static REFERENCE_CALLS: AtomicU64 = AtomicU64::new(0);
+
 impl Op {
+    /// The outputs by [`OpSpec::reference`], counted.
+    pub fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {
+        REFERENCE_CALLS.fetch_add(1, Ordering::Relaxed);
+        self.spec().reference(inputs, outputs)
+    }
+
+    /// How often operations were evaluated by their references in this process.
+    pub fn reference_calls() -> u64 {
+        REFERENCE_CALLS.load(Ordering::Relaxed)
+    }
+
     /// The types of the outputs, after checking the number of operands and the types of parameters.
     ///
     /// # Errors
