@@ -1,9 +1,11 @@
 //! Elementwise functions, reductions, indexing, views and losses against PyTorch 2.15: what its functions gave, written
 //! as numbers.
 
-use fusewright_ir::ops::{Op, layer_kind};
+mod support;
+
+use fusewright_ir::kernel::{self, BufferId};
 use fusewright_ir::tensor::{Array, DType, TensorType};
-use fusewright_ir::text::parse;
+use support::{program, read};
 
 /// A tensor: dims and elements.
 struct Literal {
@@ -47,29 +49,33 @@ fn case<const N: usize, const M: usize>(layer: &'static str, operands: [Literal;
     Case { layer, operands: operands.into(), outputs: outputs.into() }
 }
 
-fn read(layer: &str) -> Op {
-    let (name, fields) = layer.split_at(layer.find('(').unwrap_or(layer.len()));
-    let kind = layer_kind(name).unwrap_or_else(|| panic!("no layer is called {name}"));
-    let text = if fields.is_empty() { "()" } else { fields };
-    let value = parse(text).unwrap_or_else(|error| panic!("{layer}: {}", error.title));
-    (kind.read)(&value).unwrap_or_else(|error| panic!("{layer}: {}", error.message))
+/// Whether an element is PyTorch's, which computed in f32.
+fn near(found: f64, expected: f64) -> bool {
+    let close = (found - expected).abs() <= 2e-6 * expected.abs().max(1.0);
+    found == expected || close || found.is_nan() && expected.is_nan()
 }
 
 #[test]
-fn references_agree_with_pytorch() {
+fn references_and_kernels_agree_with_pytorch() {
     for Case { layer, operands, outputs } in cases() {
         let op = read(layer);
-        let types: Vec<&TensorType> = operands.iter().map(|literal| &literal.ty).collect();
-        let types = op.check(&types).unwrap_or_else(|error| panic!("{layer}: {error:?}"));
+        let types: Vec<TensorType> = operands.iter().map(|literal| literal.ty.clone()).collect();
+        let results = op.check(&types.iter().collect::<Vec<_>>()).unwrap_or_else(|error| panic!("{layer}: {error:?}"));
         let expected: Vec<&TensorType> = outputs.iter().map(|literal| &literal.ty).collect();
-        assert_eq!(types.iter().collect::<Vec<_>>(), expected, "{layer}");
+        assert_eq!(results.iter().collect::<Vec<_>>(), expected, "{layer}");
+
         let arrays: Vec<&Array> = operands.iter().map(|literal| &literal.array).collect();
-        for (found, expected) in op.spec().reference(&arrays, &types).iter().zip(&outputs) {
-            assert_eq!(found.dims, expected.array.dims, "{layer}");
-            for (i, (&found, &expected)) in found.data.iter().zip(&expected.array.data).enumerate() {
-                // PyTorch computed in f32.
-                let near = found == expected || (found - expected).abs() <= 2e-6 * expected.abs().max(1.0);
-                assert!(near || found.is_nan() && expected.is_nan(), "{layer}, element {i}: {found}, not {expected}");
+        let references = op.spec().reference(&arrays, &results);
+        let given = arrays.iter().enumerate().map(|(i, &array)| (BufferId(i as u32), array.clone()));
+        let evaluation = kernel::evaluate(&program(op.spec(), &types, &results), &given.collect())
+            .unwrap_or_else(|fault| panic!("{layer}: {fault}"));
+        for (port, expected) in outputs.iter().enumerate() {
+            let computed = evaluation.array(BufferId((operands.len() + port) as u32));
+            for (what, found) in [("reference", &references[port]), ("kernel", &computed)] {
+                assert_eq!(found.dims, expected.array.dims, "{layer}: {what}");
+                for (i, (&found, &expected)) in found.data.iter().zip(&expected.array.data).enumerate() {
+                    assert!(near(found, expected), "{layer}: {what}, element {i}: {found}, not {expected}");
+                }
             }
         }
     }
