@@ -299,6 +299,14 @@ fn every_layer_has_a_case() {
 }
 
 #[test]
+fn attributes_are_read_as_they_are_printed() {
+    for case in cases() {
+        let printed = case.op.to_string();
+        assert_eq!(read(&printed), case.op, "{} is printed as {printed}", case.layer);
+    }
+}
+
+#[test]
 fn every_layer_is_listed_once() {
     let mut names: Vec<&str> = LAYERS.iter().flat_map(|kinds| kinds.iter()).map(|kind| kind.name).collect();
     names.sort_unstable();
