@@ -1,13 +1,14 @@
 //! Every operation, lowered to kernels and evaluated, against its textbook reference: one line a case.
 
-use fusewright_ir::kernel::build::Operand;
-use fusewright_ir::kernel::{self, BufferId, BufferInfo, NamedKernel, Program, Role, Scalar};
-use fusewright_ir::ops::{LAYERS, Op, OpSpec, Site, layer_kind};
+mod support;
+
+use fusewright_ir::kernel::{self, BufferId, Program, Scalar};
+use fusewright_ir::ops::{LAYERS, Op};
 use fusewright_ir::tensor::{Array, DType, TensorType};
-use fusewright_ir::text::parse;
 use fusewright_ir::{GraphBuilder, ValueId};
 use std::collections::BTreeMap;
 use std::ops::Range;
+use support::{program, read};
 
 /// All cases. A layer is written as in a model file; `values` gives an operand (inputs first, then parameters) a range
 /// other than its type's usual one.
@@ -298,6 +299,14 @@ fn every_layer_has_a_case() {
 }
 
 #[test]
+fn attributes_are_read_as_they_are_printed() {
+    for case in cases() {
+        let printed = case.op.to_string();
+        assert_eq!(read(&printed), case.op, "{} is printed as {printed}", case.layer);
+    }
+}
+
+#[test]
 fn every_layer_is_listed_once() {
     let mut names: Vec<&str> = LAYERS.iter().flat_map(|kinds| kinds.iter()).map(|kind| kind.name).collect();
     names.sort_unstable();
@@ -347,14 +356,6 @@ fn u8(dims: &[usize]) -> TensorType {
 
 fn boolean(dims: &[usize]) -> TensorType {
     TensorType::new(DType::Bool, dims.iter().copied())
-}
-
-fn read(layer: &str) -> Op {
-    let (name, fields) = layer.split_at(layer.find('(').unwrap_or(layer.len()));
-    let kind = layer_kind(name).unwrap_or_else(|| panic!("no layer is called {name}"));
-    let text = if fields.is_empty() { "()" } else { fields };
-    let value = parse(text).unwrap_or_else(|error| panic!("{layer}: {}", error.title));
-    (kind.read)(&value).unwrap_or_else(|error| panic!("{layer}: {}", error.message))
 }
 
 impl Case {
@@ -413,29 +414,6 @@ impl Case {
         }
         Ok(())
     }
-}
-
-/// The kernels of one operation: operands are the first buffers, then results, then temporaries.
-fn program(spec: &dyn OpSpec, operands: &[TensorType], results: &[TensorType]) -> Program {
-    let mut program = Program::default();
-    let mut buffer = |ty: &TensorType, role: Role| {
-        let dims = ty.dims().expect("cases are concrete");
-        let name = format!("b{}", program.buffers.len());
-        let buffer = program.add_buffer(BufferInfo { name, dtype: ty.dtype, dims: dims.clone(), role });
-        Operand { buffer, dtype: ty.dtype, dims }
-    };
-    let inputs = operands.iter().map(|ty| buffer(ty, Role::Input)).collect();
-    let outputs: Vec<Operand> = results.iter().map(|ty| buffer(ty, Role::Computed)).collect();
-    program.outputs = outputs.iter().enumerate().map(|(i, output)| (format!("y{i}"), output.buffer)).collect();
-    let mut site = Site::new(inputs, outputs, BufferId(program.buffers.len() as u32));
-    let kernels = spec.lower(&mut site);
-    for Operand { dtype, dims, .. } in site.temporaries {
-        program.add_buffer(BufferInfo { name: "temporary".into(), dtype, dims, role: Role::Computed });
-    }
-    for kernel in kernels {
-        program.kernels.push(NamedKernel { nodes: vec!["layer".into()], about: spec.name().into(), kernel });
-    }
-    program
 }
 
 fn has_inexact_literal(kernel: &kernel::Kernel) -> bool {

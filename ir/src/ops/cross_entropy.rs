@@ -3,6 +3,7 @@
 use super::conv::is_default;
 use super::loss::{LossReduction, class_axis, expect_classes, labelled, score};
 use super::nll::{Label, is_nothing, nothing, reduce, reduced};
+use super::softmax::log_sum_exp;
 use super::*;
 use crate::kernel::formula::{Formula, IntoTerm};
 use crate::kernel::{Axis, FoldKind, Index, KernelBuilder, ScalarId};
@@ -133,8 +134,7 @@ impl OpSpec for CrossEntropyLoss {
                 return (0.0, 0.0);
             }
             let weight = |class: usize| inputs.get(2).map_or(1.0, |weights| weights.data[class]);
-            // ln(sum of e^(other - x)): minus log-softmax of x without its greatest score.
-            let minus_log = |x: f64| scores.iter().map(|other| (other - x).exp()).sum::<f64>().ln();
+            let minus_log = |x: f64| log_sum_exp(&scores) - x;
             let spread: f64 = scores.iter().enumerate().map(|(class, &x)| weight(class) * minus_log(x)).sum();
             let own = inputs.get(2).map_or(1.0, |weights| score(&weights.data, label));
             let right = own * minus_log(score(&scores, label));

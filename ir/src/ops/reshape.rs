@@ -241,7 +241,7 @@ view!(Unflatten, |op, input| {
 /// reads and writes are affine. Where no such axes exist (`[6, 4]` to `[4, 6]`), tables say where they go.
 pub fn relabel(site: &Site) -> Kernel {
     let (input, out) = (&site.inputs[0], &site.outputs[0]);
-    debug_assert!(input.dtype == out.dtype || input.dtype == DType::F64, "a view keeps the type");
+    debug_assert!(input.dtype == out.dtype, "a view keeps the type");
     let pieces = common_pieces(&input.dims, &out.dims);
     let mut k = KernelBuilder::new(&pieces);
     let axes = k.outer_axes();
@@ -252,104 +252,65 @@ pub fn relabel(site: &Site) -> Kernel {
     k.finish()
 }
 
-/// Extents whose row-major order is that of both shapes, cut at every boundary that both share and, between those, at
-/// the boundaries of either that divide.
+/// Extents whose row-major order is that of both shapes: cut at every boundary that both share and, between those, at
+/// the boundaries of either, where each divides the next.
 fn common_pieces(a: &[usize], b: &[usize]) -> Vec<usize> {
-    // Walks both shapes from the innermost axis; `left` and `right` are what is yet to be cut of the current axes.
-    let (mut a, mut b) = (a.iter().rev(), b.iter().rev());
-    let (mut left, mut right) = (1usize, 1usize);
-    let mut pieces = Vec::new();
-    loop {
-        if left == 1 {
-            left = match a.next() {
-                Some(&n) => n,
-                None if right == 1 => match b.next() {
-                    Some(&n) => {
-                        right = n;
-                        1
-                    }
-                    None => break,
-                },
-                None => 1,
-            };
+    if a.contains(&0) || b.contains(&0) {
+        return vec![0];
+    }
+    let (a, b) = (boundaries(a), boundaries(b));
+    let (mut pieces, mut start) = (Vec::new(), 1);
+    for &end in a.iter().filter(|end| b.contains(end)) {
+        let mut cuts: Vec<usize> = a.iter().chain(&b).copied().filter(|&cut| start < cut && cut <= end).collect();
+        cuts.sort_unstable();
+        cuts.dedup();
+        if !cuts.is_sorted_by(|below, above| above.is_multiple_of(*below)) {
+            cuts = vec![end];
         }
-        if right == 1 {
-            right = b.next().copied().unwrap_or(1);
-        }
-        if left == right || (left == 0 || right == 0) {
-            pieces.push(left.min(right));
-            (left, right) = (1, 1);
-        } else if left % right == 0 && right > 1 {
-            pieces.push(right);
-            (left, right) = (left / right, 1);
-        } else if right % left == 0 && left > 1 {
-            pieces.push(left);
-            (left, right) = (1, right / left);
-        } else if left > 1 && right > 1 {
-            // No cut serves both: one axis takes all up to the next boundary that both share.
-            let (mut x, mut y) = (left, right);
-            while x != y {
-                if x < y {
-                    x *= a.next().copied().unwrap_or(1);
-                } else {
-                    y *= b.next().copied().unwrap_or(1);
-                }
-            }
-            pieces.push(x);
-            (left, right) = (1, 1);
+        for cut in cuts {
+            pieces.push(cut / start);
+            start = cut;
         }
     }
-    pieces.retain(|&n| n != 1);
     pieces.reverse();
     pieces
 }
 
-/// One index for each axis of `dims`, from axes of extents `pieces` that run in the same row-major order.
+/// The number of elements within each axis, from the innermost on; axes of length 1 have no boundary of their own.
+fn boundaries(dims: &[usize]) -> Vec<usize> {
+    let products = dims.iter().rev().filter(|&&n| n != 1).scan(1, |product, &n| {
+        *product *= n;
+        Some(*product)
+    });
+    products.collect()
+}
+
+/// One index for each axis of `dims`, from axes of extents `pieces`, which run in the same row-major order. Each axis
+/// is made up of pieces, or lies within one.
 fn regroup(pieces: &[usize], axes: &[Axis], dims: &[usize]) -> Vec<Index> {
-    let mut index = Vec::with_capacity(dims.len());
-    let mut piece = 0;
-    let mut dim = 0;
-    while dim < dims.len() {
-        if dims[dim] == 1 {
-            index.push(Index::from(0));
-            dim += 1;
-            continue;
+    let steps =
+        |extents: &[usize]| -> Vec<usize> { (0..extents.len()).map(|i| extents[i + 1..].iter().product()).collect() };
+    let piece_steps = steps(pieces);
+    let index = |(&n, step): (&usize, usize)| {
+        let end = n * step;
+        let touched: Vec<usize> =
+            (0..pieces.len()).filter(|&p| piece_steps[p] < end && piece_steps[p] * pieces[p] > step).collect();
+        match touched.as_slice() {
+            &[piece] if piece_steps[piece] * pieces[piece] > end || piece_steps[piece] < step => {
+                let within = step / piece_steps[piece];
+                let table: Vec<i64> = (0..pieces[piece]).map(|i| (i / within % n) as i64).collect();
+                Index::Table { table: table.into(), at: axes[piece].into() }
+            }
+            _ => {
+                let terms = touched.iter().map(|&p| (axes[p], (piece_steps[p] / step) as i64));
+                Index::Affine(Affine::new(terms, 0))
+            }
         }
-        // Pieces that make up this axis, or axes that make up this piece.
-        let mut affine = Affine::constant(0);
-        let mut product = 1;
-        let start = piece;
-        while product < dims[dim] && piece < pieces.len() && dims[dim].is_multiple_of(product * pieces[piece]) {
-            affine = affine * pieces[piece] as i64 + axes[piece];
-            product *= pieces[piece];
-            piece += 1;
-        }
-        if product == dims[dim] {
-            index.push(affine.into());
-            dim += 1;
-            continue;
-        }
-        piece = start;
-        let size = pieces.get(piece).copied().unwrap_or(0);
-        let mut end = dim;
-        let mut product = 1;
-        while product < size {
-            product *= dims[end];
-            end += 1;
-        }
-        let mut below = size;
-        for &n in &dims[dim..end.max(dim + 1)] {
-            below = below.checked_div(n).unwrap_or(0);
-            let table: Vec<i64> = (0..size).map(|i| (i / below.max(1) % n.max(1)) as i64).collect();
-            index.push(Index::Table {
-                table: table.into(),
-                at: axes.get(piece).map_or(Affine::constant(0), |&axis| axis.into()),
-            });
-        }
-        dim = end.max(dim + 1);
-        piece += 1;
+    };
+    if dims.contains(&0) {
+        return vec![Index::from(0); dims.len()];
     }
-    index
+    dims.iter().zip(steps(dims)).map(index).collect()
 }
 
 #[cfg(test)]
@@ -397,6 +358,46 @@ mod tests {
         assert_eq!(shape(&Unsqueeze { dim: 4 }, &ty).unwrap_err().field, Some("dim"));
         let scalar = TensorType::f32([0usize; 0]);
         assert_eq!(shape(&Flatten { start_dim: 0, end_dim: -1 }, &scalar).as_deref(), Ok("f32[1]"));
+    }
+
+    /// The place in row-major order that indices name at a point.
+    fn place(indices: &[Index], dims: &[usize], point: &[usize]) -> i64 {
+        let along = |index: &Index| match index {
+            Index::Affine(affine) => affine.at(point).unwrap(),
+            Index::Table { table, at } => table[at.at(point).unwrap() as usize],
+            Index::Computed(_) => unreachable!("views compute no indices"),
+        };
+        indices.iter().zip(dims).fold(0, |flat, (index, &n)| {
+            assert!((0..n as i64).contains(&along(index)), "{index:?} of {n}");
+            flat * n as i64 + along(index)
+        })
+    }
+
+    #[test]
+    fn every_element_keeps_its_place() {
+        let shapes: [&[usize]; 12] = [
+            &[24],
+            &[2, 3, 4],
+            &[4, 6],
+            &[6, 4],
+            &[3, 8],
+            &[2, 12],
+            &[12, 2],
+            &[2, 1, 2, 6],
+            &[1, 24, 1],
+            &[3, 2, 2, 2],
+            &[2, 2, 2, 3],
+            &[4, 3, 2],
+        ];
+        for (a, b) in shapes.iter().flat_map(|a| shapes.iter().map(move |b| (*a, *b))) {
+            let pieces = common_pieces(a, b);
+            let axes: Vec<Axis> = (0..pieces.len() as u32).map(Axis).collect();
+            let (from, to) = (regroup(&pieces, &axes, a), regroup(&pieces, &axes, b));
+            for (i, point) in crate::tensor::points(&pieces).enumerate() {
+                assert_eq!(place(&from, a, &point), i as i64, "{a:?} read by {pieces:?} for {b:?}");
+                assert_eq!(place(&to, b, &point), i as i64, "{b:?} written by {pieces:?} from {a:?}");
+            }
+        }
     }
 
     #[test]

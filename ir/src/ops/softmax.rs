@@ -1,6 +1,7 @@
 //! Softmax and its logarithm along one axis: one kernel each.
 
 use super::common::{FoldNest, expect_float};
+use super::map::maximum;
 use super::reshape::axis_of;
 use super::*;
 use crate::kernel::FoldKind;
@@ -65,19 +66,24 @@ fn lower(dim: i32, site: &Site, logarithm: bool) -> Vec<Kernel> {
     vec![k.finish()]
 }
 
-/// For each element, the sum of e^(other - it) along the axis: the reciprocal of the softmax.
-fn reference(dim: i32, input: &Array, element: impl Fn(f64) -> f64) -> Vec<Array> {
+/// The elements of each line along the axis, together, become those of the output.
+fn reference(dim: i32, input: &Array, element: impl Fn(f64, &[f64]) -> f64) -> Vec<Array> {
     let dim = axis_of(dim, input.dims.len(), "dim").expect("verified: the axis exists");
     let output = Array::from_fn(&input.dims, |at| {
         let mut other = at.to_vec();
-        let x = input.at(at);
-        let sum = (0..input.dims[dim]).map(|i| {
+        let line = (0..input.dims[dim]).map(|i| {
             other[dim] = i;
-            (input.at(&other) - x).exp()
+            input.at(&other)
         });
-        element(sum.sum())
+        element(input.at(at), &line.collect::<Vec<f64>>())
     });
     vec![output]
+}
+
+/// ln(sum of e^x) of a line; plus infinity has no place in one.
+pub(super) fn log_sum_exp(line: &[f64]) -> f64 {
+    let greatest = line.iter().copied().fold(f64::NEG_INFINITY, maximum);
+    greatest + line.iter().map(|x| (x - greatest).exp()).sum::<f64>().ln()
 }
 
 macro_rules! softmax {
@@ -109,8 +115,8 @@ macro_rules! softmax {
         }
     };
 }
-softmax!(Softmax, false, |sum| 1.0 / sum);
-softmax!(LogSoftmax, true, |sum| -sum.ln());
+softmax!(Softmax, false, |x, line| (x - log_sum_exp(line)).exp());
+softmax!(LogSoftmax, true, |x, line| x - log_sum_exp(line));
 
 #[cfg(test)]
 mod tests {
