@@ -68,7 +68,8 @@ impl Model {
         &self.definition.graph
     }
 
-    /// The number of elements in all parameters, learned or kept; `None` while it depends on a symbol.
+    /// The number of elements in all learned parameters, without the statistics that batch norm keeps; `None` while it
+    /// depends on a symbol.
     pub fn parameter_count(&self) -> Option<u64> {
         self.definition.parameter_count()
     }

@@ -103,10 +103,11 @@ impl Model {
         names
     }
 
-    /// The number of elements in all parameters, learned or kept; `None` while it depends on a symbol.
+    /// The number of elements in all learned parameters, as PyTorch counts: without the statistics that batch norm
+    /// keeps. `None` while it depends on a symbol.
     pub fn parameter_count(&self) -> Option<u64> {
         let parameters = self.graph.nodes().filter_map(|(_, node)| match &node.op {
-            Op::Parameter(parameter) => Some(parameter.ty.elements()),
+            Op::Parameter(parameter) if parameter.trainable => Some(parameter.ty.elements()),
             _ => None,
         });
         parameters.fold(Dim::Known(0), |sum, elements| sum + elements).known().map(|count| count as u64)
@@ -145,13 +146,25 @@ impl Model {
         let mut model = self.clone();
         let mut faults = Diagnostics::default();
         let mut faulty = NodeMap::filled(&self.graph, false);
+        // A parameter that does not fit is told of only where the inputs of its layer do.
+        let mut unfit: NodeMap<Option<Mismatch>> = NodeMap::filled(&self.graph, None);
         for id in self.graph.topological() {
-            if self.graph.node(id).inputs.iter().any(|value| faulty[value.node]) {
+            let node = self.graph.node(id);
+            faulty[id] = node.inputs.iter().any(|value| faulty[value.node]);
+            if faulty[id] {
+                continue;
+            }
+            if let Some((value, mismatch)) =
+                node.inputs.iter().find_map(|value| Some((value, unfit[value.node].take()?)))
+            {
                 faulty[id] = true;
+                faulty[value.node] = true;
+                faults.push(self.misfit(&model.graph, value.node, mismatch));
                 continue;
             }
             match model.rebind(id, bindings) {
                 Ok(types) => model.graph.update(id, |node| node.types = types),
+                Err(mismatch) if matches!(node.op, Op::Parameter(_)) => unfit[id] = Some(mismatch),
                 Err(mismatch) => {
                     faulty[id] = true;
                     faults.push(self.misfit(&model.graph, id, mismatch));
@@ -168,7 +181,11 @@ impl Model {
         self.graph.update(id, |node| match &mut node.op {
             Op::Input(input) => input.ty = bound(&input.ty),
             Op::Parameter(parameter) => parameter.ty = bound(&parameter.ty),
-            _ => {}
+            op => {
+                if let Some(bound) = op.spec().bind(bindings) {
+                    *op = bound;
+                }
+            }
         });
         let node = self.graph.node(id);
         let operands: Vec<&TensorType> = node.inputs.iter().map(|&value| self.graph.value_type(value)).collect();

@@ -117,3 +117,57 @@ fn formatting_twice_changes_nothing() {
         assert_eq!(once, format(&once).unwrap(), "{}", path.display());
     }
 }
+
+fn bind(model: &Model, bindings: &[(&str, usize)]) -> Result<Model, String> {
+    let bindings = bindings.iter().map(|(name, value)| (name.to_string(), *value)).collect();
+    model.bind(&bindings).map_err(|faults| faults.render(Some(model.source()), false))
+}
+
+#[test]
+fn binding_infers_every_type_again() {
+    let text = r#"(
+    fusewright: 1,
+    inputs: [(name: "x", shape: [N, 3, H, 8]), (name: "y", shape: [M])],
+    layers: [
+        Conv2d(name: "c", from: "x", out: 2, kernel_size: 3, padding: 1),
+        Reshape(name: "rows", shape: [N, -1]),
+        Dense(name: "d", out: 4),
+        Add(from: ["d", "y"]),
+    ],
+)"#;
+    let model = graph("m", text);
+    assert_eq!(model.symbols(), ["N", "H", "M"]);
+    assert_eq!(model.parameter_count(), None);
+    let bound = bind(&model, &[("N", 2), ("H", 5), ("M", 4)]).unwrap();
+    assert_eq!(bound.parameter_count(), Some(2 * 27 + 2 + 4 * 80 + 4));
+    assert!(bound.graph.to_string().contains("d.bias: f32[4] = Parameter(f32[4], FanInUniform(fan_in:80))"));
+    assert!(bound.graph.to_string().contains("rows: f32[2, 80] = Reshape(shape:[2,-1]) c"), "{}", bound.graph);
+    assert!(bound.graph.nodes().all(|(_, node)| node.types.iter().all(|ty| ty.dims().is_some())));
+    fusewright_ir::verify(&bound.graph).unwrap();
+    let again = graph("again", &bound.to_ron());
+    assert_eq!(lines(&bound), lines(&again));
+
+    // What fits for no numbers is told at the layer; what depends on it is passed over.
+    let unfit = bind(&model, &[("N", 2), ("H", 5), ("M", 3)]).unwrap_err();
+    let expected = r#"error: layer `add1`: it does not fit these sizes
+ --> m:8:9
+  |
+8 |         Add(from: ["d", "y"]),
+  |         ^^^^^^^^^^^^^^^^^^^^^
+  |
+  = expected: shapes that agree from the last axis backwards (1 stands for any length)
+  = found: f32[2, 4] and f32[3]
+  = help: reshape or transpose one of them"#;
+    assert_eq!(unfit, expected);
+    let unbound = bind(&model, &[("N", 2), ("K", 3)]).unwrap_err();
+    for part in ["the symbol `H` has no value", "the symbol `M` has no value", "the model has no symbol `K`"] {
+        assert!(unbound.contains(part), "{unbound}");
+    }
+    let small = graph("m", &text.replace("kernel_size: 3, padding: 1", "kernel_size: 3"));
+    let small = bind(&small, &[("N", 1), ("H", 2), ("M", 4)]).unwrap_err();
+    assert_eq!(small.matches("error:").count(), 1, "{small}");
+    assert!(small.contains("layer `c`: `kernel_size` does not fit\n --> m:5:59"), "{small}");
+    let huge = bind(&model, &[("N", 1 << 31), ("H", 2), ("M", 4)]).unwrap_err();
+    assert!(huge.contains("at most 2147483647 elements along every axis"), "{huge}");
+    assert!(bind(&model, &[("N", 0), ("H", 2), ("M", 4)]).is_err());
+}

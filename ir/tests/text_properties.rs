@@ -24,6 +24,24 @@ const LAYER_TEXTS: &[&str] = &[
     "Flatten",
     "Dense(out:5)",
     "Dense(out:7,bias:false)",
+    "BatchNorm2d",
+    "BatchNorm2d(eps:0.001,affine:false)",
+    "LayerNorm(normalized_shape:[8])",
+    "GroupNorm(num_groups:1)",
+    "LeakyRelu(negative_slope:0.2)",
+    "Softmax(dim:-1)",
+    "Mean(dim:[0,-1],keepdim:true)",
+    "Permute(dims:[0,2,3,1])",
+    "Reshape(shape:[-1,8])",
+    "Pad(padding:[(1,2)],value:-0.5)",
+    "AvgPool2d(kernel_size:2,count_include_pad:false,padding:1)",
+    "AdaptiveAvgPool2d(output_size:[2,None])",
+    "ConvTranspose2d(out:3,kernel_size:2,stride:2)",
+    "Upsample(scale_factor:2,mode:bilinear)",
+    "Split(dim:-1,split_size:3)",
+    "Concat(dim:0)",
+    "Cast(to:i32)",
+    "Dropout(p:0.25)",
 ];
 
 fn read(text: &str) -> Op {
@@ -65,7 +83,7 @@ fn random_graph(choices: &[(usize, usize, u8)]) -> Graph {
             _ => build.try_layer(&name, read(LAYER_TEXTS[layer % LAYER_TEXTS.len()]), &[input]),
         };
         if let Ok(node) = made {
-            values.push(node.into());
+            values.extend((0..build.graph().node(node).types.len() as u32).map(|port| ValueId { node, port }));
         }
     }
     let last = *values.last().unwrap();
@@ -91,7 +109,7 @@ fn lines(graph: &Graph) -> Vec<String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn printing_and_reading_are_inverse(choices in prop::collection::vec((0usize..100, 0usize..100, any::<u8>()), 0..20)) {

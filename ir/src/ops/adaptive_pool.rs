@@ -35,7 +35,7 @@ pub enum PoolKind {
 
 /// The size of an adaptive pool's output: `1` stands for all axes, `[7, None]` for each.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a whole number, or a list of one (or None) for each spatial axis")]
 pub enum OutputSize {
     /// The same for all.
     All(Extent),

@@ -8,7 +8,7 @@ use crate::tensor::points;
 
 /// An axis or several; negative numbers count from the end. Where all axes make sense, an empty list stands for them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "the number of an axis, or a list of them; -1 is the last")]
 pub enum Dims {
     /// One axis.
     One(i32),
@@ -60,7 +60,7 @@ impl Dims {
 
 /// The length of an axis in an attribute: a number (-1 has a meaning of its own in each operation) or a symbol.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a length, a symbol such as N, or -1")]
 pub enum Length {
     /// A number.
     Number(i64),
@@ -71,6 +71,15 @@ pub enum Length {
 impl Length {
     /// Left to the operation.
     pub const OPEN: Length = Length::Number(-1);
+
+    /// The number that stands for the symbol, if this is one that has a value.
+    pub fn bind(&self, bindings: &crate::Bindings) -> Length {
+        let value = match self {
+            Length::Symbol(name) => bindings.get(name).and_then(|&value| i64::try_from(value).ok()),
+            Length::Number(_) => None,
+        };
+        value.map_or_else(|| self.clone(), Length::Number)
+    }
 
     /// The length; `None` for -1.
     ///

@@ -50,6 +50,11 @@ impl OpSpec for Expand {
         Arity::exactly(1)
     }
 
+    fn bind(&self, bindings: &crate::Bindings) -> Option<Op> {
+        let shape = self.shape.iter().map(|length| length.bind(bindings)).collect();
+        Some(Op::Expand(Expand { shape }))
+    }
+
     fn infer(&self, inputs: &[&TensorType]) -> Result<Types, Mismatch> {
         let input = inputs[0];
         let Some(new) = self.shape.len().checked_sub(input.rank()) else {

@@ -309,6 +309,12 @@ pub trait OpSpec {
         Ok(Vec::new())
     }
 
+    /// The operation with numbers in the place of symbols that its attributes name; `None` where they name none.
+    fn bind(&self, bindings: &crate::Bindings) -> Option<Op> {
+        let _ = bindings;
+        None
+    }
+
     /// The types of the outputs; shapes may hold symbols.
     ///
     /// # Errors

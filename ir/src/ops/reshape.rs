@@ -162,9 +162,9 @@ pub fn axis_of(number: i32, rank: usize, field: &'static str) -> Result<usize, M
     }
 }
 
-/// An operation that only changes the shape.
+/// An operation that only changes the shape; `with` names the attribute whose lengths may be symbols.
 macro_rules! view {
-    ($name:ident, $infer:expr) => {
+    ($name:ident $(with $lengths:ident)?, $infer:expr) => {
         impl OpSpec for $name {
             fn name(&self) -> &'static str {
                 stringify!($name)
@@ -177,6 +177,12 @@ macro_rules! view {
             fn arity(&self) -> Arity {
                 Arity::exactly(1)
             }
+
+            $(fn bind(&self, bindings: &crate::Bindings) -> Option<Op> {
+                let mut bound = self.clone();
+                bound.$lengths.iter_mut().for_each(|length| *length = length.bind(bindings));
+                Some(Op::$name(bound))
+            })?
 
             fn infer(&self, inputs: &[&TensorType]) -> Result<Types, Mismatch> {
                 let infer: fn(&$name, &TensorType) -> Result<Shape, Mismatch> = $infer;
@@ -209,7 +215,7 @@ view!(Flatten, |op, input| {
     Ok(shape)
 });
 
-view!(Reshape, |op, input| filled(&op.shape, &input.elements(), "shape"));
+view!(Reshape with shape, |op, input| filled(&op.shape, &input.elements(), "shape"));
 
 view!(Squeeze, |op, input| {
     let chosen = op.dim.chosen(input.rank(), "dim")?;
@@ -229,7 +235,7 @@ view!(Unsqueeze, |op, input| {
     Ok(shape)
 });
 
-view!(Unflatten, |op, input| {
+view!(Unflatten with sizes, |op, input| {
     let dim = axis_of(op.dim, input.rank(), "dim")?;
     let mut shape = input.shape.clone();
     let parts = filled(&op.sizes, &shape.remove(dim), "sizes")?;

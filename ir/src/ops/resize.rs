@@ -34,7 +34,7 @@ pub struct Upsample {
 
 /// A factor an axis: `2` stands for all axes, `[2, 1.5]` for each.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a number, or a list of one for each spatial axis")]
 pub enum Factors {
     /// The same for all.
     All(Real),

@@ -19,7 +19,7 @@ pub struct Split {
 
 /// The lengths of pieces.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a whole number, or a list of the sizes")]
 pub enum SplitSize {
     /// One for all; the last piece may be shorter.
     All(u32),

@@ -171,7 +171,7 @@ impl<'de> Deserializer<'de> for &'de Value {
             Kind::Str(text) => visitor.visit_borrowed_str(text),
             Kind::Ident(name) if name == "None" => visitor.visit_none(),
             Kind::Ident(name) => visitor.visit_borrowed_str(name),
-            Kind::List(items) | Kind::Tuple(None, items) => visitor.visit_seq(Items(items.iter())),
+            Kind::List(items) | Kind::Tuple(None, items) => Items::visit(items, visitor),
             Kind::Struct(None, fields) => visitor.visit_map(Fields::of(fields)),
             Kind::Map(pairs) => visitor.visit_map(Pairs { pairs: pairs.iter(), value: None }),
             Kind::Tuple(..) | Kind::Struct(..) | Kind::Range(..) | Kind::Other => {
@@ -241,6 +241,21 @@ impl<'de> Deserializer<'de> for &'de Value {
 }
 
 struct Items<'v>(std::slice::Iter<'v, Value>);
+
+impl<'v> Items<'v> {
+    /// Gives all items to a visitor; it is a fault to leave some.
+    fn visit<V: Visitor<'v>>(items: &'v [Value], visitor: V) -> Result<V::Value, FieldError> {
+        let mut rest = Items(items.iter());
+        let value = visitor.visit_seq(&mut rest)?;
+        match rest.0.len() {
+            0 => Ok(value),
+            more => {
+                let expected = FieldError::expecting(&count(items.len() - more, "value"));
+                Err(FieldError { found: Some(count(items.len(), "value")), ..expected })
+            }
+        }
+    }
+}
 
 impl<'v> SeqAccess<'v> for Items<'v> {
     type Error = FieldError;
@@ -349,7 +364,7 @@ impl<'v> VariantAccess<'v> for Variant<'v> {
 
     fn tuple_variant<V: Visitor<'v>>(self, len: usize, visitor: V) -> Result<V::Value, FieldError> {
         match self.value.map(|value| &value.kind) {
-            Some(Kind::Tuple(_, items)) if items.len() == len => visitor.visit_seq(Items(items.iter())),
+            Some(Kind::Tuple(_, items)) if items.len() == len => Items::visit(items, visitor),
             _ => Err(FieldError::expecting(&format!("`{}(...)` with {len} values", self.name))),
         }
     }

@@ -45,6 +45,8 @@ pub(super) struct Expander<'v> {
     pub blocks: HashMap<String, Rc<Block<'v>>>,
     /// Every name in the graph, with its value and its place.
     names: HashMap<String, (Slot, Span)>,
+    /// The symbols of the inputs' shapes.
+    pub symbols: Vec<String>,
     /// Constants and parameters of the file's own sections, which blocks may use too.
     shared: HashSet<String>,
     expanded: usize,
@@ -522,7 +524,7 @@ impl<'v> Expander<'v> {
         match self.builder.try_node(name, op, &inputs) {
             Err(mismatch) => self.misfit(layer, what, &inputs[..data], mismatch),
             Ok(node) => match self.builder.graph().node(node).types.iter().find_map(size_fault) {
-                None => Some(node.into()),
+                None => self.known_symbols(layer, what, node.into()),
                 Some(fault) => {
                     let title = format!("{what}: the size of its output is not possible");
                     self.faults.mismatch(title, layer.value.span.clone(), fault);
@@ -530,6 +532,21 @@ impl<'v> Expander<'v> {
                 }
             },
         }
+    }
+
+    /// The value, unless its type has symbols that no input has.
+    fn known_symbols(&mut self, layer: &Layer, what: &str, value: ValueId) -> Slot {
+        let mut symbols = Vec::new();
+        let types = &self.builder.graph().node(value.node).types;
+        types.iter().flat_map(|ty| &ty.shape).for_each(|dim| dim.collect_symbols(&mut symbols));
+        let Some(unknown) = symbols.iter().find(|symbol| !self.symbols.contains(symbol)) else { return Some(value) };
+        let mut fault = Diagnostic::new(format!("{what}: no input has the symbol `{unknown}`"));
+        fault.expected = Some(match self.symbols.is_empty() {
+            true => "numbers: the inputs' shapes have no symbols".to_string(),
+            false => format!("one of `{}`", self.symbols.join("`, `")),
+        });
+        self.faults.push(fault.at(layer.value.span.clone()).help("symbols come from the shapes of inputs"));
+        None
     }
 
     /// Tells of operands that do not fit, at the field at fault where one is.

@@ -184,6 +184,7 @@ impl<'v> Reader<'v> {
             }
             self.model.images.push((input.name.clone(), image));
         }
+        ty.shape.iter().for_each(|dim| dim.collect_symbols(&mut self.file.symbols));
         self.file.builder.set_span(Some(item.span.clone()));
         let value = self.file.builder.input(&input.name, ty);
         self.file.define(&what, &input.name, Some(value), name_span);
@@ -328,7 +329,16 @@ impl<'v> Reader<'v> {
                 }
                 Ok(parameter) => {
                     let ty = TensorType::new(parameter.dtype, parameter.shape.into_iter().map(|Axis(dim)| dim));
+                    let mut symbols = Vec::new();
+                    ty.shape.iter().for_each(|dim| dim.collect_symbols(&mut symbols));
+                    let unknown = symbols.iter().find(|symbol| !self.file.symbols.contains(symbol));
                     match size_fault(&ty) {
+                        None if unknown.is_some() => {
+                            let title = format!("{what}: no input has the symbol `{}`", symbols[0]);
+                            let fault = Diagnostic::new(title).at(value.span.clone());
+                            self.file.faults.push(fault.help("symbols come from the shapes of inputs"));
+                            None
+                        }
                         Some(fault) => {
                             let title = format!("{what}: the size is not possible");
                             self.file.faults.mismatch(title, value.span.clone(), fault);
