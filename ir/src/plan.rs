@@ -1,6 +1,14 @@
 //! The plan: kernels in order, each with a schedule, every buffer with a layout and a place. It is all that the passes
 //! tell the runtime.
 
+pub mod access;
+pub mod evaluate;
+pub mod print;
+pub mod verify;
+
+pub use evaluate::evaluate;
+pub use verify::verify;
+
 use crate::kernel::{Axis, BufferId, Kernel, Literal};
 use crate::tensor::{DType, Tensor};
 use smallvec::SmallVec;
@@ -206,7 +214,8 @@ pub enum Vector {
         /// Points of the tile along it.
         lanes: u32,
     },
-    /// Neighbours along the last inner axis, which all folds and stores over inner axes share.
+    /// Neighbours along the innermost axis of every fold order, which is also the last inner axis of every store that
+    /// has some.
     Inner,
 }
 

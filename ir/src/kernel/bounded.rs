@@ -21,7 +21,7 @@ pub struct Bounded {
 
 /// A register of the evaluator: a float, or an integer, which is exact in `integer` and rounded in `real`.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Number {
+pub(crate) struct Number {
     pub real: Bounded,
     pub integer: i64,
 }

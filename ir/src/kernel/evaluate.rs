@@ -25,11 +25,11 @@ pub fn evaluate(program: &Program, given: &BTreeMap<BufferId, Array>) -> Result<
         };
         values.push(array);
     }
-    let mut memory = Evaluation { values };
+    let mut memory = Arrays { program, evaluation: Evaluation { values } };
     for (number, named) in program.kernels.iter().enumerate() {
-        run(program, number, &named.kernel, &mut memory)?;
+        run(number, &named.kernel, &mut memory)?;
     }
-    Ok(memory)
+    Ok(memory.evaluation)
 }
 
 /// The values of all buffers after a run.
@@ -171,6 +171,113 @@ impl fmt::Display for Fault {
 
 impl std::error::Error for Fault {}
 
+/// What kernels load from and store to.
+pub(crate) trait Memory {
+    /// The type of the elements of a buffer.
+    fn dtype(&self, buffer: BufferId) -> DType;
+
+    /// Called before a kernel that writes the buffer.
+    fn prepare(&mut self, buffer: BufferId);
+
+    /// The element at a spot; `outside` where an index is outside and may be. A computed index must be inside.
+    fn load(&mut self, spot: &Spot, outside: Option<Literal>) -> Result<Number, Fault>;
+
+    /// Replaces the element at a spot, by the sum of old and new where `add` is given.
+    fn store(&mut self, spot: &Spot, value: Number, add: Option<Sum>) -> Result<(), Fault>;
+}
+
+/// How the old and the new value are added.
+pub(crate) type Sum<'a> = &'a dyn Fn(Number, Number) -> Number;
+
+/// A place that a kernel names at one point.
+pub(crate) struct Spot<'a> {
+    /// The kernel by its place in the program.
+    pub kernel: usize,
+    /// What is indexed.
+    pub buffer: BufferId,
+    /// By which forms.
+    pub at: &'a [Index],
+    /// Over which space.
+    pub extents: &'a [usize],
+    /// The indices at the point; `None` where an exact division has a remainder, or a table ends.
+    pub index: SmallVec<[Option<i64>; 4]>,
+    /// Whether an execution finds the same.
+    pub certain: bool,
+}
+
+impl Spot<'_> {
+    /// The fault of an index along `axis`.
+    pub fn out_of_range(&self, axis: usize) -> Fault {
+        Fault::OutOfRange { kernel: self.kernel, buffer: self.buffer, axis, index: self.index[axis] }
+    }
+
+    /// The place in row-major order; `None` where an index is outside and may be. A computed index must be inside.
+    fn place(&self, dims: &[usize], may_be_outside: bool) -> Result<Option<usize>, Fault> {
+        let (mut place, mut inside) = (0, true);
+        for (axis, (index, &length)) in self.index.iter().zip(dims).enumerate() {
+            let must_be_inside = !may_be_outside || matches!(self.at[axis], Index::Computed(_));
+            match *index {
+                Some(i) if 0 <= i && i < length as i64 => place = place * length + i as usize,
+                _ if must_be_inside => return Err(self.out_of_range(axis)),
+                _ => inside = false,
+            }
+        }
+        Ok(inside.then_some(place))
+    }
+}
+
+/// Every buffer by itself, in row-major order.
+struct Arrays<'a> {
+    program: &'a Program,
+    evaluation: Evaluation,
+}
+
+impl Memory for Arrays<'_> {
+    fn dtype(&self, buffer: BufferId) -> DType {
+        self.program.buffer(buffer).dtype
+    }
+
+    fn prepare(&mut self, buffer: BufferId) {
+        let info = self.program.buffer(buffer);
+        self.evaluation.values[buffer.0 as usize].get_or_insert_with(|| BoundedArray::unwritten(info));
+    }
+
+    fn load(&mut self, spot: &Spot, outside: Option<Literal>) -> Result<Number, Fault> {
+        let Some(place) = spot.place(&self.program.buffer(spot.buffer).dims, outside.is_some())? else {
+            return Ok(Number::literal(outside.expect("a place is missing only where outside is allowed")));
+        };
+        match &self.evaluation.values[spot.buffer.0 as usize] {
+            Some(array) if array.written[place] => {
+                let mut number = array.get(place);
+                if !spot.certain {
+                    number.real.error = f64::INFINITY;
+                }
+                Ok(number)
+            }
+            _ => Err(Fault::Unwritten { kernel: spot.kernel, buffer: spot.buffer, place }),
+        }
+    }
+
+    fn store(&mut self, spot: &Spot, value: Number, add: Option<Sum>) -> Result<(), Fault> {
+        let Some(place) = spot.place(&self.program.buffer(spot.buffer).dims, false)? else {
+            unreachable!("a place is missing only where outside is allowed");
+        };
+        let array = self.evaluation.values[spot.buffer.0 as usize].as_mut().expect("made before the kernel ran");
+        match add {
+            Some(_) if !array.written[place] => {
+                return Err(Fault::Unwritten { kernel: spot.kernel, buffer: spot.buffer, place });
+            }
+            Some(add) => array.put(place, add(array.get(place), value)),
+            None => array.put(place, value),
+        }
+        if !spot.certain {
+            // The execution may write to any element instead.
+            array.errors.fill(f64::INFINITY);
+        }
+        Ok(())
+    }
+}
+
 /// A fold or a store: the scalars it needs, those that are the same at all of its points apart.
 struct Part {
     space: Space,
@@ -201,10 +308,9 @@ impl Part {
     }
 }
 
-fn run(program: &Program, number: usize, kernel: &Kernel, memory: &mut Evaluation) -> Result<(), Fault> {
-    for buffer in kernel.writes() {
-        memory.values[buffer.0 as usize].get_or_insert_with(|| BoundedArray::unwritten(program.buffer(buffer)));
-    }
+/// Runs one kernel; faults name it by `number`.
+pub(crate) fn run(number: usize, kernel: &Kernel, memory: &mut dyn Memory) -> Result<(), Fault> {
+    kernel.writes().into_iter().for_each(|buffer| memory.prepare(buffer));
     let folds: Vec<Part> = kernel.folds.iter().map(|fold| Part::new(kernel, &fold.inner, [fold.value])).collect();
     let stores: Vec<Part> = kernel
         .stores
@@ -219,7 +325,6 @@ fn run(program: &Program, number: usize, kernel: &Kernel, memory: &mut Evaluatio
         .collect();
     let zero = Number::integer(0, 0.0);
     let mut machine = Machine {
-        program,
         number,
         kernel,
         registers: vec![zero; kernel.body.len()],
@@ -239,7 +344,8 @@ fn run(program: &Program, number: usize, kernel: &Kernel, memory: &mut Evaluatio
             machine.folded[i] = accumulator.finish();
         }
         for (store, part) in kernel.stores.iter().zip(&stores) {
-            machine.over(part, &mut point, memory, |machine, point, memory| machine.store(store, point, memory))?;
+            machine
+                .over(part, &mut point, memory, |machine, point, memory| machine.store(store, part, point, memory))?;
         }
         more = advance(&mut point[..outer], &kernel.outer);
     }
@@ -260,7 +366,6 @@ fn advance(point: &mut [usize], space: &[usize]) -> bool {
 
 /// Computes the scalars of one kernel.
 struct Machine<'a> {
-    program: &'a Program,
     number: usize,
     kernel: &'a Kernel,
     registers: Vec<Number>,
@@ -273,19 +378,19 @@ impl Machine<'_> {
         &mut self,
         part: &Part,
         point: &mut [usize],
-        memory: &mut Evaluation,
-        mut action: impl FnMut(&mut Self, &[usize], &mut Evaluation) -> Result<(), Fault>,
+        memory: &mut dyn Memory,
+        mut action: impl FnMut(&mut Self, &[usize], &mut dyn Memory) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
         let outer = self.kernel.outer.len();
         if part.space[outer..].contains(&0) {
             return Ok(());
         }
         for &id in &part.fixed {
-            self.registers[id.0 as usize] = self.scalar(id, point, memory)?;
+            self.registers[id.0 as usize] = self.scalar(id, &part.space, point, memory)?;
         }
         loop {
             for &id in &part.varying {
-                self.registers[id.0 as usize] = self.scalar(id, point, memory)?;
+                self.registers[id.0 as usize] = self.scalar(id, &part.space, point, memory)?;
             }
             action(self, point, memory)?;
             if !advance(&mut point[outer..part.space.len()], &part.space[outer..]) {
@@ -294,12 +399,14 @@ impl Machine<'_> {
         }
     }
 
-    fn scalar(&self, id: ScalarId, point: &[usize], memory: &Evaluation) -> Result<Number, Fault> {
+    fn scalar(&self, id: ScalarId, space: &[usize], point: &[usize], memory: &mut dyn Memory) -> Result<Number, Fault> {
         let body = &self.kernel.body;
         let number = |id: ScalarId| self.registers[id.0 as usize];
         Ok(match body.get(id) {
             Scalar::Const(literal) => Number::literal(*literal),
-            Scalar::Load { buffer, at, outside } => return self.load(*buffer, at, *outside, point, memory),
+            Scalar::Load { buffer, at, outside } => {
+                return memory.load(&self.spot(*buffer, at, space, point), *outside);
+            }
             Scalar::Folded { fold, part } => self.folded[*fold as usize][*part as usize],
             Scalar::Position(affine) => Number::integer(value_at(affine, point).unwrap_or(0), 0.0),
             Scalar::Unary(op, a) => unary(*op, number(*a), body.dtype(*a)),
@@ -311,82 +418,33 @@ impl Machine<'_> {
         })
     }
 
-    fn load(
-        &self,
-        buffer: BufferId,
-        at: &[Index],
-        outside: Option<Literal>,
-        point: &[usize],
-        memory: &Evaluation,
-    ) -> Result<Number, Fault> {
-        let Some((place, certain)) = self.place(buffer, at, outside.is_some(), point)? else {
-            return Ok(Number::literal(outside.expect("a place is missing only where outside is allowed")));
-        };
-        match &memory.values[buffer.0 as usize] {
-            Some(array) if array.written[place] => {
-                let mut number = array.get(place);
-                if !certain {
-                    number.real.error = f64::INFINITY;
-                }
-                Ok(number)
-            }
-            _ => Err(Fault::Unwritten { kernel: self.number, buffer, place }),
+    fn store(&self, store: &Store, part: &Part, point: &[usize], memory: &mut dyn Memory) -> Result<(), Fault> {
+        let spot = self.spot(store.buffer, &store.at, &part.space, point);
+        let value = self.registers[store.value.0 as usize];
+        let dtype = memory.dtype(store.buffer);
+        let sum = |old, new| binary(BinaryOp::Add, old, new, dtype);
+        match store.combine {
+            Combine::Set => memory.store(&spot, value, None),
+            Combine::Add => memory.store(&spot, value, Some(&sum)),
         }
     }
 
-    fn store(&mut self, store: &Store, point: &[usize], memory: &mut Evaluation) -> Result<(), Fault> {
-        let Some((place, certain)) = self.place(store.buffer, &store.at, false, point)? else {
-            unreachable!("a place is missing only where outside is allowed");
-        };
-        let array = memory.values[store.buffer.0 as usize].as_mut().expect("made before the kernel ran");
-        let mut number = self.registers[store.value.0 as usize];
-        if store.combine == Combine::Add {
-            if !array.written[place] {
-                return Err(Fault::Unwritten { kernel: self.number, buffer: store.buffer, place });
+    fn spot<'s>(&self, buffer: BufferId, at: &'s [Index], space: &'s [usize], point: &[usize]) -> Spot<'s> {
+        let mut certain = true;
+        let index = at.iter().map(|index| match index {
+            Index::Affine(affine) => value_at(affine, point),
+            Index::Table { table, at } => {
+                let entry = value_at(at, point).and_then(|i| usize::try_from(i).ok());
+                entry.and_then(|i| table.get(i)).copied()
             }
-            number = binary(BinaryOp::Add, array.get(place), number, self.program.buffer(store.buffer).dtype);
-        }
-        array.put(place, number);
-        if !certain {
-            // The execution may write to any element instead.
-            array.errors.fill(f64::INFINITY);
-        }
-        Ok(())
-    }
-
-    /// The place of an element in row-major order, and whether an execution finds the same; `None` where an index is
-    /// outside and may be. A computed index must be inside.
-    fn place(
-        &self,
-        buffer: BufferId,
-        at: &[Index],
-        may_be_outside: bool,
-        point: &[usize],
-    ) -> Result<Option<(usize, bool)>, Fault> {
-        let dims = &self.program.buffer(buffer).dims;
-        let (mut place, mut inside, mut certain) = (0, true, true);
-        for (axis, (index, &length)) in at.iter().zip(dims).enumerate() {
-            let (index, must_be_inside) = match index {
-                Index::Affine(affine) => (value_at(affine, point), !may_be_outside),
-                Index::Table { table, at } => {
-                    let entry = value_at(at, point).and_then(|i| usize::try_from(i).ok());
-                    (entry.and_then(|i| table.get(i)).copied(), !may_be_outside)
-                }
-                Index::Computed(id) => {
-                    let number = self.registers[id.0 as usize];
-                    certain &= number.real.error == 0.0;
-                    (Some(number.integer), true)
-                }
-            };
-            match index {
-                Some(i) if 0 <= i && i < length as i64 => place = place * length + i as usize,
-                _ if must_be_inside => {
-                    return Err(Fault::OutOfRange { kernel: self.number, buffer, axis, index });
-                }
-                _ => inside = false,
+            Index::Computed(id) => {
+                let number = self.registers[id.0 as usize];
+                certain &= number.real.error == 0.0;
+                Some(number.integer)
             }
-        }
-        Ok(inside.then_some((place, certain)))
+        });
+        let index = index.collect();
+        Spot { kernel: self.number, buffer, at, extents: space, index, certain }
     }
 }
 

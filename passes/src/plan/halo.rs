@@ -5,7 +5,6 @@
 //! with a halo takes its place, if that costs less than the checks. Whatever writes the buffer leaves the halo alone: a
 //! step of its own fills it before.
 
-use super::access::{Read, is_proven, plain, reads, with_scalars};
 use super::draft::{Draft, DraftKernel, Uses};
 use super::layout::innermost;
 use super::machine::Machine;
@@ -13,6 +12,7 @@ use super::schedule::schedule;
 use fusewright_ir::kernel::build::Operand;
 use fusewright_ir::kernel::{Affine, Axis, BufferId, Index, Kernel, KernelBuilder, Literal, Role, Scalar, ScalarId};
 use fusewright_ir::plan::Layout;
+use fusewright_ir::plan::access::{Read, is_proven, plain, reads, with_scalars};
 use smallvec::SmallVec;
 
 /// Loads of one buffer that find one value beyond its edges.

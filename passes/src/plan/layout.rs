@@ -4,10 +4,10 @@
 //! the weights differ innermost in the result. Buffers without votes follow their neighbours. So convolutional networks
 //! come out with channels last and transformers stay as they are, though no rule names an operation.
 
-use super::access::{Part, Read, depends, plain, reads, with_reads_renamed};
 use super::draft::Draft;
 use fusewright_ir::kernel::{Axis, BinaryOp, BufferId, FoldKind, Index, Kernel, Role, Scalar, ScalarId};
 use fusewright_ir::plan::Layout;
+use fusewright_ir::plan::access::{Part, Read, depends, plain, reads, with_reads_renamed};
 
 /// A copy to another layout pays where the kernels that want it do so many operations for every element.
 const PAYS: u64 = 32;

@@ -4,11 +4,11 @@
 //! place; the two are then placed as one.
 
 use super::PlanOptions;
-use super::access::{Part, plain, reads};
 use super::draft::{Draft, Uses};
 use super::halo;
 use crate::place::{Lifetime, place as place_lifetimes};
-use fusewright_ir::kernel::{Axis, BufferId, Combine, Index, Kernel, Role};
+use fusewright_ir::kernel::{BufferId, Role};
+use fusewright_ir::plan::access::is_in_place;
 use fusewright_ir::plan::{Place, Plan, PlannedBuffer, Port, Step};
 
 /// Every buffer begins at a multiple of so many bytes: the width of a cache line and of the widest vector.
@@ -137,52 +137,4 @@ fn may_share(draft: &Draft, uses: &Uses, from: BufferId, to: BufferId, k: usize)
         && !uses.readers[to.0 as usize].contains(&k)
         && uses.readers[from.0 as usize].iter().all(|&r| r == k || r < begins)
         && uses.writers[from.0 as usize].iter().all(|&w| w < begins)
-}
-
-/// Whether `kernel` reads every element of `from` before it writes the element of `to` at the same index, and nowhere
-/// else.
-fn is_in_place(kernel: &Kernel, from: BufferId, to: BufferId) -> bool {
-    let mut stores = kernel.stores.iter().enumerate().filter(|(_, store)| store.buffer == to);
-    let (Some((s, store)), None) = (stores.next(), stores.next()) else { return false };
-    if store.combine != Combine::Set {
-        return false;
-    }
-    let extents = kernel.space(&store.inner);
-    let n_outer = kernel.outer.len();
-    let is_outer =
-        |index: &Index| plain(index).is_some_and(|f| f.terms.iter().all(|(axis, _)| (axis.0 as usize) < n_outer));
-    // Points of different outer positions never meet: they differ along a dimension that both index alike.
-    let outer_dims: Vec<usize> = (0..store.at.len()).filter(|&dim| is_outer(&store.at[dim])).collect();
-    reads(kernel).iter().filter(|read| read.buffer == from).all(|read| {
-        let alike = outer_dims.iter().copied().filter(|&dim| read.at[dim] == store.at[dim]);
-        let apart = tells_apart(alike.map(|dim| &store.at[dim]), &extents, n_outer);
-        let in_time = match read.part {
-            Part::Fold(_) => true,
-            Part::Store(i) if i < s => true,
-            Part::Store(i) => {
-                i == s && read.at == store.at.as_slice() && tells_apart(store.at.iter(), &extents, extents.len())
-            }
-        };
-        apart && in_time
-    })
-}
-
-/// Whether these indices differ for any two points that differ along one of the first `n` axes.
-fn tells_apart<'i>(at: impl Iterator<Item = &'i Index>, extents: &[usize], n: usize) -> bool {
-    let mut told = vec![false; extents.len()];
-    for form in at.filter_map(plain) {
-        let mut terms: Vec<(Axis, u64)> = form.terms.iter().map(|&(axis, k)| (axis, k.unsigned_abs())).collect();
-        terms.retain(|(axis, _)| extents[axis.0 as usize] > 1);
-        terms.sort_by_key(|(_, k)| *k);
-        let mut reach = 0;
-        let distinct = terms.iter().all(|(axis, k)| {
-            let beyond = *k > reach;
-            reach += k * (extents[axis.0 as usize] as u64 - 1);
-            beyond
-        });
-        if distinct {
-            terms.iter().for_each(|(axis, _)| told[axis.0 as usize] = true);
-        }
-    }
-    (0..n).all(|axis| told[axis] || extents[axis] <= 1)
 }

@@ -8,7 +8,6 @@
 //! 5. `order` chooses a sequence with little memory live at once;
 //! 6. `memory` gives every buffer its place.
 
-mod access;
 mod draft;
 mod halo;
 mod layout;

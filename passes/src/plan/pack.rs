@@ -3,10 +3,10 @@
 //! A load of a constant becomes a load of a packed copy whose axes are the loop axes that occur in it, so that flips,
 //! groups, dilation and flattened images are gone from its indices. The copy is made when parameters are given.
 
-use super::access::{Part, Read, any_depends, is_proven, plain, reads, stride, with_scalars};
 use super::draft::{Draft, DraftBuffer, DraftKernel};
 use crate::merge;
 use fusewright_ir::kernel::{Affine, Axis, BufferId, BufferInfo, Index, Kernel, KernelBuilder, Role, Scalar, ScalarId};
+use fusewright_ir::plan::access::{Part, Read, any_depends, is_proven, plain, reads, stride, with_scalars};
 use fusewright_ir::plan::{Block, Layout, Schedule, Vector};
 use smallvec::SmallVec;
 use std::collections::HashMap;

@@ -1,11 +1,11 @@
 //! How each kernel is run: which points share a vector, which a register tile, and the order of the loops.
 
-use super::access::{Part, Read, any_depends, is_proven, reads, stride};
 use super::draft::{Draft, DraftKernel};
 use super::halo::is_covered;
 use super::machine::Machine;
 use super::pack::packable;
 use fusewright_ir::kernel::{Axis, Combine, FoldKind, Kernel, Scalar, ScalarId};
+use fusewright_ir::plan::access::{Part, Read, any_depends, is_proven, reads, stride};
 use fusewright_ir::plan::{Schedule, Vector};
 use fusewright_ir::tensor::DType;
 use smallvec::SmallVec;

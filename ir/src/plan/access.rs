@@ -1,7 +1,7 @@
-//! What kernels read and write, index by index: the facts that layouts, halos and schedules are chosen by.
+//! What kernels read and write, index by index: the facts that layouts, halos and schedules are chosen and checked by.
 
-use fusewright_ir::kernel::{Affine, Axis, BufferId, Index, Kernel, Literal, Scalar, ScalarDag, ScalarId, Space};
-use fusewright_ir::plan::Layout;
+use super::Layout;
+use crate::kernel::{Affine, Axis, BufferId, Combine, Index, Kernel, Literal, Scalar, ScalarDag, ScalarId, Space};
 
 /// A part of a kernel with a space of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,18 +97,18 @@ pub fn plain(index: &Index) -> Option<&Affine> {
     index.as_affine().filter(|affine| affine.divisor == 1)
 }
 
-/// Whether every index is affine and needs no check: within the buffer, or within the halo where that holds the value
-/// that the load has beyond the edges (stores may always go there).
-pub fn is_proven(at: &[Index], extents: &[usize], layout: &Layout, dims: &[usize], halo: bool) -> bool {
-    at.iter().enumerate().all(|(dim, index)| match plain(index) {
-        Some(affine) if halo => {
-            let (low, high) = affine.dividend_range(extents);
-            let (before, behind) = layout.halo_of(dim);
-            -low <= before as i64 && high < (dims[dim] + behind) as i64
-        }
-        Some(affine) => affine.within(extents, dims[dim]),
-        None => false,
+/// Whether a plain affine index is always within an axis of `length`, or before or behind it by no more than `beyond`.
+pub fn is_within(index: &Index, extents: &[usize], length: usize, beyond: (usize, usize)) -> bool {
+    plain(index).is_some_and(|form| {
+        let (low, high) = form.dividend_range(extents);
+        -low <= beyond.0 as i64 && high < (length + beyond.1) as i64
     })
+}
+
+/// Whether every index is plain and needs no check: within the buffer, or, with `halo`, within that.
+pub fn is_proven(at: &[Index], extents: &[usize], layout: &Layout, dims: &[usize], halo: bool) -> bool {
+    let beyond = |dim| if halo { layout.halo_of(dim) } else { (0, 0) };
+    at.iter().enumerate().all(|(dim, index)| is_within(index, extents, dims[dim], beyond(dim)))
 }
 
 /// The same kernel with each scalar replaced by what `change` makes of it, its operands renamed already. Scalars that
@@ -138,12 +138,60 @@ pub fn with_reads_renamed(kernel: &Kernel, old: BufferId, new: BufferId) -> Kern
     })
 }
 
+/// Whether `kernel` reads every element of `from` before it writes the element of `to` at the same index, and nowhere
+/// else.
+pub fn is_in_place(kernel: &Kernel, from: BufferId, to: BufferId) -> bool {
+    let mut stores = kernel.stores.iter().enumerate().filter(|(_, store)| store.buffer == to);
+    let (Some((s, store)), None) = (stores.next(), stores.next()) else { return false };
+    if store.combine != Combine::Set {
+        return false;
+    }
+    let extents = kernel.space(&store.inner);
+    let n_outer = kernel.outer.len();
+    let is_outer =
+        |index: &Index| plain(index).is_some_and(|f| f.terms.iter().all(|(axis, _)| (axis.0 as usize) < n_outer));
+    // Points of different outer positions never meet: they differ along a dimension that both index alike.
+    let outer_dims: Vec<usize> = (0..store.at.len()).filter(|&dim| is_outer(&store.at[dim])).collect();
+    reads(kernel).iter().filter(|read| read.buffer == from).all(|read| {
+        let alike = outer_dims.iter().copied().filter(|&dim| read.at[dim] == store.at[dim]);
+        let apart = tells_apart(alike.map(|dim| &store.at[dim]), &extents, n_outer);
+        let in_time = match read.part {
+            Part::Fold(_) => true,
+            Part::Store(i) if i < s => true,
+            Part::Store(i) => {
+                i == s && read.at == store.at.as_slice() && tells_apart(store.at.iter(), &extents, extents.len())
+            }
+        };
+        apart && in_time
+    })
+}
+
+/// Whether these indices differ for any two points that differ along one of the first `n` axes.
+fn tells_apart<'i>(at: impl Iterator<Item = &'i Index>, extents: &[usize], n: usize) -> bool {
+    let mut told = vec![false; extents.len()];
+    for form in at.filter_map(plain) {
+        let mut terms: Vec<(Axis, u64)> = form.terms.iter().map(|&(axis, k)| (axis, k.unsigned_abs())).collect();
+        terms.retain(|(axis, _)| extents[axis.0 as usize] > 1);
+        terms.sort_by_key(|(_, k)| *k);
+        let mut reach = 0;
+        let distinct = terms.iter().all(|(axis, k)| {
+            let beyond = *k > reach;
+            reach += k * (extents[axis.0 as usize] as u64 - 1);
+            beyond
+        });
+        if distinct {
+            terms.iter().for_each(|(axis, _)| told[axis.0 as usize] = true);
+        }
+    }
+    (0..n).all(|axis| told[axis] || extents[axis] <= 1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fusewright_ir::kernel::build::Operand;
-    use fusewright_ir::kernel::{FoldKind, KernelBuilder};
-    use fusewright_ir::tensor::DType;
+    use crate::kernel::build::Operand;
+    use crate::kernel::{FoldKind, KernelBuilder};
+    use crate::tensor::DType;
 
     #[test]
     fn strides_follow_the_layout() {

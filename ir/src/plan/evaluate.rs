@@ -1,0 +1,189 @@
+//! What a plan means: its steps run by the scalar semantics of [`crate::kernel::evaluate`] on the bytes that the plan
+//! assigns, with a mark for every byte that was written. A buffer placed over one that is still needed, a halo that
+//! nobody filled or a step too early cannot hide.
+
+use super::access::{is_within, plain};
+use super::*;
+use crate::kernel::Index;
+use crate::kernel::bounded::{Bounded, Number};
+use crate::kernel::evaluate::{Fault, Memory, Spot, Sum, run};
+use crate::tensor::{Array, Data};
+use std::collections::BTreeMap;
+
+/// The outputs by name. `given` holds inputs and parameters by name.
+///
+/// # Errors
+/// Where an input or parameter is not given or has other axes, a computed index is out of range, or bytes are read that
+/// nothing has written. Setup steps are numbered first.
+pub fn evaluate(plan: &Plan, given: &BTreeMap<String, Array>) -> Result<BTreeMap<String, Array>, Fault> {
+    let mut memory = Bytes {
+        plan,
+        constants: Region::of(plan.constant_bytes),
+        arena: Region::of(plan.arena_bytes),
+        own: plan.buffers.iter().map(|_| None).collect(),
+    };
+    for port in plan.inputs.iter().chain(&plan.parameters) {
+        let buffer = plan.buffer(port.buffer);
+        let array = given.get(&port.name).ok_or(Fault::NotGiven { buffer: port.buffer })?;
+        if array.dims != buffer.dims {
+            return Err(Fault::WrongAxes { buffer: port.buffer, found: array.dims.clone() });
+        }
+        memory.fill(port.buffer, &Data::from_f64(buffer.dtype, &array.data));
+    }
+    for (i, buffer) in plan.buffers.iter().enumerate() {
+        if let Place::Literal(_, tensor) = &buffer.place {
+            memory.fill(BufferId(i as u32), tensor.data());
+        }
+    }
+    for (number, step) in plan.setup.iter().chain(&plan.steps).enumerate() {
+        run(number, &step.kernel, &mut memory)?;
+    }
+    let all = plan.setup.len() + plan.steps.len();
+    plan.outputs.iter().map(|port| Ok((port.name.clone(), memory.array(port.buffer, all)?))).collect()
+}
+
+/// Bytes, and which of them were written.
+struct Region {
+    bytes: Vec<u8>,
+    written: Vec<bool>,
+}
+
+impl Region {
+    fn of(bytes: u64) -> Region {
+        Region { bytes: vec![0; bytes as usize], written: vec![false; bytes as usize] }
+    }
+}
+
+struct Bytes<'a> {
+    plan: &'a Plan,
+    constants: Region,
+    arena: Region,
+    /// The users' memory, by buffer.
+    own: Vec<Option<Region>>,
+}
+
+impl Bytes<'_> {
+    /// The region of a buffer and the byte where it begins.
+    fn region(&mut self, id: BufferId) -> (&mut Region, usize) {
+        let buffer = self.plan.buffer(id);
+        match buffer.place {
+            Place::Constant(offset) | Place::Literal(offset, _) => (&mut self.constants, offset as usize),
+            Place::Arena(offset) => (&mut self.arena, offset as usize),
+            _ => (self.own[id.0 as usize].get_or_insert_with(|| Region::of(buffer.bytes())), 0),
+        }
+    }
+
+    /// Copies elements in row-major order to the beginning of a buffer.
+    fn fill(&mut self, id: BufferId, data: &Data) {
+        let bytes = data.to_bytes();
+        let (region, start) = self.region(id);
+        region.bytes[start..start + bytes.len()].copy_from_slice(&bytes);
+        region.written[start..start + bytes.len()].fill(true);
+    }
+
+    fn get(&mut self, id: BufferId, element: usize, step: usize) -> Result<Number, Fault> {
+        let dtype = self.plan.buffer(id).dtype;
+        let (region, start) = self.region(id);
+        let place = start + element * dtype.bytes();
+        let (Some(bytes), Some(written)) =
+            (region.bytes.get(place..place + dtype.bytes()), region.written.get(place..place + dtype.bytes()))
+        else {
+            return Err(Fault::Unwritten { kernel: step, buffer: id, place: element });
+        };
+        if !written.iter().all(|&written| written) {
+            return Err(Fault::Unwritten { kernel: step, buffer: id, place: element });
+        }
+        Ok(number(dtype, bytes))
+    }
+
+    fn array(&mut self, id: BufferId, step: usize) -> Result<Array, Fault> {
+        let dims = self.plan.buffer(id).dims.clone();
+        let elements = 0..dims.iter().product();
+        let data = elements.map(|i| self.get(id, i, step).map(|number| number.real.value)).collect::<Result<_, _>>()?;
+        Ok(Array { dims, data })
+    }
+}
+
+impl Memory for Bytes<'_> {
+    fn dtype(&self, buffer: BufferId) -> DType {
+        self.plan.buffer(buffer).dtype
+    }
+
+    fn prepare(&mut self, _: BufferId) {}
+
+    fn load(&mut self, spot: &Spot, outside: Option<Literal>) -> Result<Number, Fault> {
+        let buffer = self.plan.buffer(spot.buffer);
+        let covered = outside.is_some() && buffer.layout.halo_value == outside;
+        let mut index: SmallVec<[i64; 6]> = SmallVec::new();
+        for (axis, (found, &length)) in spot.index.iter().zip(&buffer.dims).enumerate() {
+            // Emitted code checks no index that its form shows to be within the halo.
+            let in_halo = covered && is_within(&spot.at[axis], spot.extents, length, buffer.layout.halo_of(axis));
+            match *found {
+                Some(i) if in_halo || (0 <= i && i < length as i64) => index.push(i),
+                _ if outside.is_none() || matches!(spot.at[axis], Index::Computed(_)) => {
+                    return Err(spot.out_of_range(axis));
+                }
+                _ => return Ok(Number::literal(outside.expect("checked above"))),
+            }
+        }
+        let element = buffer.layout.element(&buffer.dims, &index);
+        self.get(spot.buffer, element, spot.kernel)
+    }
+
+    fn store(&mut self, spot: &Spot, value: Number, add: Option<Sum>) -> Result<(), Fault> {
+        let buffer = self.plan.buffer(spot.buffer);
+        let mut index: SmallVec<[i64; 6]> = SmallVec::new();
+        for (axis, (found, &length)) in spot.index.iter().zip(&buffer.dims).enumerate() {
+            // Forms may reach into the halo, to fill it.
+            let (before, behind) = match plain(&spot.at[axis]) {
+                Some(_) => buffer.layout.halo_of(axis),
+                None => (0, 0),
+            };
+            match *found {
+                Some(i) if -(before as i64) <= i && i < (length + behind) as i64 => index.push(i),
+                _ => return Err(spot.out_of_range(axis)),
+            }
+        }
+        let element = buffer.layout.element(&buffer.dims, &index);
+        let value = match add {
+            Some(add) => add(self.get(spot.buffer, element, spot.kernel)?, value),
+            None => value,
+        };
+        let bytes = to_bytes(value, buffer.dtype);
+        let (region, start) = self.region(spot.buffer);
+        let place = start + element * bytes.len();
+        if place + bytes.len() > region.bytes.len() {
+            return Err(spot.out_of_range(0));
+        }
+        region.bytes[place..place + bytes.len()].copy_from_slice(&bytes);
+        region.written[place..place + bytes.len()].fill(true);
+        Ok(())
+    }
+}
+
+fn number(dtype: DType, bytes: &[u8]) -> Number {
+    match (dtype, bytes) {
+        (DType::F32, &[a, b, c, d]) => Number::literal(Literal::F32(u32::from_ne_bytes([a, b, c, d]))),
+        (DType::I32, &[a, b, c, d]) => Number::literal(Literal::I32(i32::from_ne_bytes([a, b, c, d]))),
+        (DType::U32, &[a, b, c, d]) => Number::literal(Literal::U32(u32::from_ne_bytes([a, b, c, d]))),
+        (DType::U8, &[byte]) => Number::literal(Literal::U8(byte)),
+        (DType::Bool, &[byte]) => Number::literal(Literal::Bool(byte != 0)),
+        (DType::I64, bytes) => Number::integer(i64::from_ne_bytes(eight(bytes)), 0.0),
+        (_, bytes) => Number::float(Bounded::exact(f64::from_ne_bytes(eight(bytes)))),
+    }
+}
+
+fn eight(bytes: &[u8]) -> [u8; 8] {
+    bytes.try_into().expect("as many bytes as the type has")
+}
+
+fn to_bytes(number: Number, dtype: DType) -> SmallVec<[u8; 8]> {
+    match dtype {
+        DType::F32 => SmallVec::from_slice(&(number.real.value as f32).to_ne_bytes()),
+        DType::F64 => SmallVec::from_slice(&number.real.value.to_ne_bytes()),
+        DType::I64 => SmallVec::from_slice(&number.integer.to_ne_bytes()),
+        DType::I32 => SmallVec::from_slice(&(number.integer as i32).to_ne_bytes()),
+        DType::U32 => SmallVec::from_slice(&(number.integer as u32).to_ne_bytes()),
+        DType::U8 | DType::Bool => SmallVec::from_slice(&[number.integer as u8]),
+    }
+}
