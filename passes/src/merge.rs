@@ -50,6 +50,11 @@ pub fn into_stores(
     let place = |affine: &Affine| affine.substitute(|axis| forms[axis.0 as usize].clone());
     let renamed = transplant(&mut joined.body, consumer, &place, |scalar| match scalar {
         Scalar::Load { buffer, .. } if *buffer == through => Some(store.value),
+        // Another value that the producer writes at the very same point.
+        Scalar::Load { buffer, at, .. } if is_identity(at, &consumer.outer) => {
+            let same = |other: &&Store| other.buffer == *buffer && other.at == store.at && other.combine == Combine::Set;
+            producer.stores.iter().find(same).map(|other| other.value)
+        }
         _ => None,
     });
     if !keep {
@@ -64,7 +69,12 @@ pub fn into_stores(
             combine: Combine::Set,
         });
     }
-    Ok(compacted(&joined))
+    let joined = compacted(&joined);
+    let written = joined.writes();
+    if joined.reads().iter().any(|buffer| written.contains(buffer)) {
+        return Err("the consumer reads another value of the producer at other points");
+    }
+    Ok(joined)
 }
 
 /// The kernel that computes what `consumer` does without reading `through`: each such load becomes the formula of
