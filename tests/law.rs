@@ -1,0 +1,121 @@
+//! The law: `evaluate(graph) == evaluate(kernels) == run(executable)` on random graphs, fused and unfused, under the
+//! planner's schedules and under schedules at random. What may differ is bounded element by element.
+//!
+//! A failure names the first stage that differs and prints the smallest graph found that still fails.
+//! `LAW_SEED=123 cargo test --test law replay -- --nocapture` runs one seed again.
+
+mod support;
+
+use std::io::Write;
+use support::grow::{self, Style};
+use support::network::{Network, What};
+use support::shrink::shrink;
+use support::stages::{Failure, Report, Trial, check};
+
+/// Runs the networks of some seeds.
+///
+/// # Panics
+/// On the first network that breaks the law, with the smallest one that breaks it in the same way.
+fn hold(seeds: impl Iterator<Item = u64>, style: Style) -> Report {
+    let mut total = Report::default();
+    for seed in seeds {
+        if std::env::var_os("LAW_TRACE").is_some() {
+            // Machine code that crashes takes what tests print with it.
+            writeln!(std::io::stderr(), "seed {seed}").expect("stderr is open");
+        }
+        let network = grow::network(seed, style).pruned();
+        match law(&network, style) {
+            Ok(report) => {
+                total.elements += report.elements;
+                total.tight += report.tight;
+                total.kernels += report.kernels;
+                total.fused_kernels += report.fused_kernels;
+            }
+            Err(failure) => panic!("{}", explain(seed, network, failure, style)),
+        }
+    }
+    total
+}
+
+fn trial(network: &Network) -> Trial {
+    let seed = network.seed;
+    Trial { optimised: !seed.is_multiple_of(4), seed, threads: seed.is_multiple_of(8) }
+}
+
+fn law(network: &Network, _: Style) -> Result<Report, Failure> {
+    let built = network.build().ok_or_else(|| Failure {
+        stage: "build".to_string(),
+        problem: "layers that were checked one by one are refused".to_string(),
+    })?;
+    check(&built, trial(network))
+}
+
+fn explain(seed: u64, network: Network, failure: Failure, style: Style) -> String {
+    let size = network.statements.len();
+    let fails = |network: &Network| {
+        network.build().is_some() && law(network, style).is_err_and(|other| other.stage == failure.stage)
+    };
+    let small = shrink(network, fails);
+    let again = law(&small, style).err().unwrap_or(failure);
+    let built = small.build().expect("it was built before");
+    let (ron, graph) = (built.ron(), &built.graph);
+    format!(
+        "seed {seed}: {}\n{}\nsmallest graph ({} of {size} statements):\n{ron}\n{graph}",
+        again.stage,
+        again.problem,
+        small.statements.len(),
+    )
+}
+
+/// The number of networks in each test, all in all more than two thousand.
+const NETWORKS: u64 = 260;
+
+macro_rules! seeds {
+    ($($name:ident $number:literal)*) => { $(
+        #[test]
+        fn $name() {
+            let first = $number * 1_000_000;
+            let report = hold(first..first + NETWORKS, Style::default());
+            let elements = report.elements;
+            assert!(report.tight * 100 >= elements * 85, "of {elements} elements {} are held tightly", report.tight);
+            assert!(report.fused_kernels * 10 < report.kernels * 9, "hardly anything is fused: {report:?}");
+        }
+    )* };
+}
+seeds! {
+    the_law_holds_1 1
+    the_law_holds_2 2
+    the_law_holds_3 3
+    the_law_holds_4 4
+    the_law_holds_5 5
+    the_law_holds_6 6
+    the_law_holds_7 7
+    the_law_holds_8 8
+}
+
+#[test]
+fn every_kind_of_layer_is_tested() {
+    let kinds = grow::kinds();
+    let mut missing = kinds.clone();
+    for seed in 1_000_000..1_000_000 + NETWORKS {
+        for statement in grow::network(seed, Style::default()).pruned().statements {
+            if let What::Layer { op, .. } = statement.what {
+                missing.retain(|name| *name != op.spec().name());
+            }
+        }
+    }
+    assert!(missing.is_empty(), "no network has {missing:?}");
+}
+
+/// One seed, or a range `first..end`, given by the environment.
+#[test]
+fn replay() {
+    let Ok(text) = std::env::var("LAW_SEED") else { return };
+    let number = |text: &str| text.parse::<u64>().expect("LAW_SEED is a number, or two with .. between them");
+    let (first, end) = match text.split_once("..") {
+        Some((first, end)) => (number(first), number(end)),
+        None => (number(&text), number(&text) + 1),
+    };
+    println!("{}", grow::network(first, Style::default()).build().expect("it fits").graph);
+    println!("{:?}", hold(first..end, Style::default()));
+}

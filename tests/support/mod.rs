@@ -1,0 +1,10 @@
+//! The law's machinery: networks that grow at random, the stages that they go through, and the search for the smallest
+//! network that still fails.
+
+pub mod attributes;
+pub mod grow;
+pub mod network;
+pub mod random;
+pub mod schedule;
+pub mod shrink;
+pub mod stages;

@@ -1,0 +1,271 @@
+//! The stages of the compiler, each held to the one before.
+
+use super::network::Built;
+use super::random::Random;
+use super::schedule;
+use fusewright::ir::graph::Graph;
+use fusewright::ir::kernel::{self, BufferId, Evaluation, Program, Role};
+use fusewright::ir::plan::Plan;
+use fusewright::ir::tensor::{Array, DType, Tensor, TensorType};
+use fusewright::ir::{Data, evaluate};
+use fusewright::passes::{fuse, lower, pipeline, plan};
+use fusewright::runtime::{Executable, Session, Settings, View, ViewMut};
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::{Arc, Once};
+
+/// What a network is put through.
+#[derive(Clone, Copy, Debug)]
+pub struct Trial {
+    /// Whether the passes over graphs run.
+    pub optimised: bool,
+    /// Seeds the schedules.
+    pub seed: u64,
+    /// Whether two sessions run in two threads.
+    pub threads: bool,
+}
+
+/// The first stage that differs from the one before.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    pub stage: String,
+    pub problem: String,
+}
+
+/// How much was compared.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Report {
+    /// Elements of results.
+    pub elements: usize,
+    /// Those whose error bound is small: a wrong value cannot hide in it.
+    pub tight: usize,
+    /// Kernels before and after fusion.
+    pub kernels: usize,
+    pub fused_kernels: usize,
+}
+
+type Results = Vec<(String, Array)>;
+type Check<T> = Result<T, Failure>;
+
+/// Runs all stages.
+///
+/// # Errors
+/// The first stage that differs.
+pub fn check(built: &Built, trial: Trial) -> Check<Report> {
+    let given = built.arrays();
+    let graph = &built.graph;
+    let reference = guarded("reference", || Ok(evaluate::evaluate(graph, &given)))?;
+
+    let plain = guarded("lower", || Ok(lower::lower(graph)))?;
+    let (values, bounds) = evaluated("lower", &plain, &given)?;
+    compare("lower: kernels against the reference", &reference, &values, |i, k, x| {
+        2.0 * bounds[i][k] + 1e-7 * x.abs()
+    })?;
+
+    let (unfused, values, bounds) = if trial.optimised {
+        let (optimised, name) = guarded("passes", || Ok(optimise(graph)))?;
+        let again = guarded("passes", || Ok(evaluate::evaluate(&optimised, &given)))?;
+        let program = guarded("lower", || Ok(lower::lower(&optimised)))?;
+        let (new_values, new_bounds) = evaluated("lower", &program, &given)?;
+        compare(&format!("passes: graph after {name}"), &reference, &again, |i, k, x| {
+            2.0 * (bounds[i][k] + new_bounds[i][k]) + 1e-7 * x.abs()
+        })?;
+        compare("lower: kernels of the optimised graph against its reference", &again, &new_values, |i, k, x| {
+            2.0 * new_bounds[i][k] + 1e-7 * x.abs()
+        })?;
+        (program, new_values, new_bounds)
+    } else {
+        (plain, values, bounds)
+    };
+
+    let fused = guarded("fuse", || Ok(fuse::fuse(unfused.clone()).0))?;
+    let (fused_values, fused_bounds) = evaluated("fuse", &fused, &given)?;
+    compare("fuse: fused kernels against unfused ones", &values, &fused_values, |i, k, x| {
+        1e-6 * bounds[i][k].min(fused_bounds[i][k]) + 1e-9 * x.abs()
+    })?;
+
+    let mut report = Report { kernels: unfused.kernels.len(), fused_kernels: fused.kernels.len(), ..Report::default() };
+    for (values, bounds) in values.iter().zip(&fused_bounds) {
+        report.elements += bounds.len();
+        let tight = |(value, bound): &(&f64, &f64)| **bound <= 1e-3 * (1.0 + value.abs());
+        report.tight += values.1.data.iter().zip(bounds).filter(tight).count();
+    }
+
+    let mut random = Random::new(trial.seed);
+    for (name, program, values, bounds) in
+        [("unfused", unfused, &values, &bounds), ("fused", fused, &fused_values, &fused_bounds)]
+    {
+        let plan = guarded("plan", || Ok(plan::plan(program, &Default::default())))?;
+        let mut other = plan.clone();
+        schedule::randomise(&mut other, &mut random);
+        for (schedules, plan) in [("", plan), (", random schedules", other)] {
+            let stage = format!("run ({name}{schedules})");
+            let results = guarded(&stage, || run(&stage, plan, &built.given, trial.threads))?;
+            compare(&stage, values, &results, |i, k, _| bounds[i][k])?;
+        }
+    }
+    Ok(report)
+}
+
+/// The graph after all passes, and the name of the last pass that changed it.
+fn optimise(graph: &Graph) -> (Graph, &'static str) {
+    let mut optimised = graph.clone();
+    let mut last = "none";
+    pipeline::run(&mut optimised, &mut |pass, changed, _| {
+        if changed {
+            last = pass.name;
+        }
+    });
+    (optimised, last)
+}
+
+/// The results of a program, and the bounds of their errors.
+fn evaluated(
+    stage: &str,
+    program: &Program,
+    given: &BTreeMap<String, Array>,
+) -> Check<(Results, Vec<Vec<f64>>)> {
+    let fail = |problem: String| Failure { stage: stage.to_string(), problem };
+    guarded(stage, || {
+        kernel::verify(program).map_err(|faults| fail(format!("verify: {}\n{program}", faults.join("\n"))))?;
+        let buffers: BTreeMap<BufferId, Array> = program
+            .buffer_ids()
+            .filter(|(_, info)| matches!(info.role, Role::Input | Role::Parameter))
+            .map(|(id, info)| (id, given[&info.name].clone()))
+            .collect();
+        let all: Evaluation = kernel::evaluate(program, &buffers)
+            .map_err(|fault| fail(format!("evaluate: {fault}\n{program}")))?;
+        let values = program.outputs.iter().map(|(name, id)| (name.clone(), all.array(*id))).collect();
+        let bounds = program.outputs.iter().map(|(_, id)| all.errors(*id).to_vec()).collect();
+        Ok((values, bounds))
+    })
+}
+
+fn compare(stage: &str, expected: &Results, found: &Results, allowed: impl Fn(usize, usize, f64) -> f64) -> Check<()> {
+    let fail = |problem: String| Err(Failure { stage: stage.to_string(), problem });
+    for (i, (expected, found)) in expected.iter().zip(found).enumerate() {
+        if (&expected.0, &expected.1.dims) != (&found.0, &found.1.dims) {
+            let (a, b) = ((&expected.0, &expected.1.dims), (&found.0, &found.1.dims));
+            return fail(format!("expected result {a:?}, found {b:?}"));
+        }
+        for (k, (&a, &b)) in expected.1.data.iter().zip(&found.1.data).enumerate() {
+            let bound = allowed(i, k, a);
+            let equal = a == b || (a.is_nan() && b.is_nan()) || bound == f64::INFINITY || (a - b).abs() <= bound;
+            if !equal {
+                return fail(format!("{}[{k}]: expected {a:e}, found {b:e}, bound {bound:e}", expected.0));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Runs a plan: twice in one session, with equal bits, and where asked for in another session on another thread.
+fn run(stage: &str, plan: Plan, given: &BTreeMap<String, Tensor>, threads: bool) -> Check<Results> {
+    let fail = |problem: String| Failure { stage: stage.to_string(), problem };
+    let settings = Settings { verify: true, listings: false };
+    let executable = Executable::new(plan, settings, |name| given.get(name)).map_err(|e| fail(e.to_string()))?;
+    let executable = Arc::new(executable);
+    let other = threads.then(|| {
+        let (executable, given) = (executable.clone(), given.clone());
+        std::thread::spawn(move || outputs_of(&mut Session::new(executable), &given))
+    });
+    let mut session = Session::new(executable);
+    let first = outputs_of(&mut session, given).map_err(fail)?;
+    let second = outputs_of(&mut session, given).map_err(fail)?;
+    let bits = |tensors: &[Tensor]| tensors.iter().map(|tensor| tensor.data().to_bytes()).collect::<Vec<_>>();
+    if bits(&first) != bits(&second) {
+        return Err(fail("a second run gives other bits".to_string()));
+    }
+    if let Some(other) = other {
+        let third = other.join().map_err(|_| fail("a thread panics".to_string()))?.map_err(fail)?;
+        if bits(&first) != bits(&third) {
+            return Err(fail("another session on another thread gives other bits".to_string()));
+        }
+    }
+    let ports = &session.executable().plan().outputs;
+    Ok(ports.iter().zip(first).map(|(port, tensor)| (port.name.clone(), tensor.to_array())).collect())
+}
+
+fn outputs_of(session: &mut Session, given: &BTreeMap<String, Tensor>) -> Result<Vec<Tensor>, String> {
+    let executable = session.executable().clone();
+    let plan = executable.plan();
+    let inputs: Vec<(&str, View)> = plan
+        .inputs
+        .iter()
+        .map(|port| (port.name.as_str(), view(&given[&port.name])))
+        .collect();
+    let mut results: Vec<(&str, Vec<usize>, Data)> = plan
+        .outputs
+        .iter()
+        .map(|port| {
+            let buffer = plan.buffer(port.buffer);
+            (port.name.as_str(), buffer.dims.clone(), poison(buffer.dtype, buffer.dims.iter().product()))
+        })
+        .collect();
+    let mut outputs: Vec<(&str, ViewMut)> =
+        results.iter_mut().map(|(name, _, data)| (*name, view_mut(data))).collect();
+    session.run(&inputs, &mut outputs).map_err(|error| error.to_string())?;
+    Ok(results.into_iter().map(|(_, dims, data)| Tensor::new(&dims, data)).collect())
+}
+
+/// Memory as a careless user gives it.
+fn poison(dtype: DType, elements: usize) -> Data {
+    let number = if dtype == DType::Bool { 1.0 } else { 77.0 };
+    Data::from_f64(dtype, &vec![number; elements])
+}
+
+fn view(tensor: &Tensor) -> View<'_> {
+    match tensor.data() {
+        Data::F32(s) => View::F32(s),
+        Data::I64(s) => View::I64(s),
+        Data::I32(s) => View::I32(s),
+        Data::U32(s) => View::U32(s),
+        Data::U8(s) => View::U8(s),
+        Data::Bool(s) => View::Bool(s),
+        Data::F64(_) => unreachable!("no kernel computes in f64"),
+    }
+}
+
+fn view_mut(data: &mut Data) -> ViewMut<'_> {
+    match data {
+        Data::F32(s) => ViewMut::F32(s),
+        Data::I64(s) => ViewMut::I64(s),
+        Data::I32(s) => ViewMut::I32(s),
+        Data::U32(s) => ViewMut::U32(s),
+        Data::U8(s) => ViewMut::U8(s),
+        Data::Bool(s) => ViewMut::Bool(s),
+        Data::F64(_) => unreachable!("no kernel computes in f64"),
+    }
+}
+
+thread_local! {
+    /// Whether panics of this thread are expected and told by the caller.
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A panic is a failure of its stage.
+pub fn guarded<T>(stage: &str, action: impl FnOnce() -> Check<T>) -> Check<T> {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let usual = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if !QUIET.get() {
+                usual(info);
+            }
+        }));
+    });
+    let before = QUIET.replace(true);
+    let result = panic::catch_unwind(AssertUnwindSafe(action));
+    QUIET.set(before);
+    result.unwrap_or_else(|payload| {
+        let text = payload.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| payload.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default();
+        Err(Failure { stage: format!("{stage}: panic"), problem: text })
+    })
+}
+
+/// Element type and shape of a tensor in the networks here.
+pub fn dims_of(ty: &TensorType) -> Vec<usize> {
+    ty.dims().expect("networks are concrete")
+}
