@@ -87,8 +87,8 @@ fn random_graph(choices: &[(usize, usize, u8)]) -> Graph {
         }
     }
     let last = *values.last().unwrap();
-    build.output(if choices.len() % 2 == 0 { "result" } else { "layer0.0.result" }, last);
-    if choices.len() % 3 == 0 {
+    build.output(if choices.len().is_multiple_of(2) { "result" } else { "layer0.0.result" }, last);
+    if choices.len().is_multiple_of(3) {
         build.output("x", values[0]);
     }
     build.finish()

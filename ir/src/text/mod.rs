@@ -1,12 +1,72 @@
 //! The text form: RON to model with spans, model to RON, and the canonical form of a file. The only module that names
 //! ron.
 //!
+//! ```
+//! let model = fusewright_ir::Model::parse("net.ron", r#"(
+//!     fusewright: 1,
+//!     inputs: [(name: "x", shape: [N, 16])],
+//!     blocks: {
+//!         "step": (parameters: [out, residual(false)], layers: [
+//!             Dense(name: "linear", out: out),
+//!             Relu(name: "act"),
+//!             Add(from: ["act", "in"], when: residual),
+//!         ]),
+//!     },
+//!     layers: [
+//!         step(name: "first", out: 32),
+//!         step(name: "step{}", repeat: 1..=3, out: 32, residual: true),
+//!         Dense(name: "scores", out: 10, init: (weight: Normal(std: 0.01))),
+//!     ],
+//! )"#)?;
+//! assert_eq!(model.parameter_count(), Some(17 * 32 + 3 * 33 * 32 + 33 * 10));
+//! assert!(model.graph.find("step2.linear.weight").is_some());
+//! # Ok::<(), fusewright_ir::Diagnostics>(())
+//! ```
+//!
+//! # The sections of a file
+//!
+//! | section | what it holds |
+//! |---|---|
+//! | `fusewright` | the version of the form: 1 |
+//! | `name` | what people call the model |
+//! | `inputs` | `(name, shape, dtype, normalize)` each; an axis is a number or a symbol; the type is f32 unless given; `normalize: (scale, mean, std, resize)` says how images become the input |
+//! | `blocks` | layers with parameters: `"name": (parameters: [out, stride(1)], layers: [...])`, where `stride(1)` has a default |
+//! | `constants` | `"name": (shape, values, dtype)` |
+//! | `parameters` | `"name": (shape, dtype, init, trainable)`, for those that no layer makes or that several share |
+//! | `layers` | layers in order, each earlier than its users |
+//! | `outputs` | names of layers, or `{"name": "layer"}`; the last layer where nothing is said |
+//! | `weights` | a safetensors file in the folder of the model |
+//! | `classes` | names, or a text file with one a line in the folder of the model |
+//! | `seed` | of the initialisers |
+//!
+//! # The fields of a layer
+//!
+//! Beside the attributes of its operation a layer may have:
+//!
+//! | field | what it says |
+//! |---|---|
+//! | `name` | its name, and the prefix of its parameters'; else its kind and a number: `relu1` |
+//! | `from` | its input or inputs, by name; `"split:1"` is a second output; else the layer before, or the first input |
+//! | `init` | what its parameters start as: `(weight: Zeros)` |
+//! | `weight` and so on | the name of a constant, parameter or layer in the place of a parameter of its own |
+//! | `value` | a number as the last operand: `Mul(value: 2)` |
+//! | `when` | `false` skips the layer: its name then stands for its first input |
+//! | `repeat` | how often: `3`, or the numbers that take the place of `{}` in its name: `1..=3` |
+//!
+//! A block is used like a layer, by its name and its parameters. In it, `from: "in"` is what the block was given
+//! (`"in:1"` is the second input), other names are those of its own layers, of constants and of parameters, and its
+//! value is that of its last layer. The names in it begin with its own name and a dot; an empty name adds nothing.
+//! Parameters stand for any value, or for a whole layer.
+//!
+//! # The files of this module
+//!
 //! | file | what it does |
 //! |---|---|
 //! | `value` | RON text to a tree that knows its places |
 //! | `de` | serde types from the tree, with the place of every fault |
 //! | `sections` | the sections of a model file |
 //! | `expand` | layers, blocks and repetitions to nodes of the graph |
+//! | `faults` | all faults of a file, each once |
 //! | `print` | a model to RON |
 //! | `format`, `comments` | the canonical form of a file, its comments kept |
 
