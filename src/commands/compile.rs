@@ -201,12 +201,13 @@ fn report(out: &mut Output, planned: &Planned, stages: &[(&str, Duration)]) -> R
     Ok(writeln!(out, "compiled   in {:.2} ms ({})", total.as_secs_f64() * 1e3, each.join(", "))?)
 }
 
-/// Names of nodes, not more than fit on a line.
-pub fn shortened(nodes: &[String]) -> String {
-    let text = nodes.join(" ");
-    match text.char_indices().nth(60) {
-        Some((end, _)) => format!("{}...", &text[..end]),
-        None => text,
+/// Names of nodes; only the first and the last where they do not fit on a line.
+pub fn shortened(nodes: &[impl AsRef<str>]) -> String {
+    let names: Vec<&str> = nodes.iter().map(AsRef::as_ref).collect();
+    let text = names.join(" ");
+    match names.as_slice() {
+        [first, .., last] if text.chars().count() > 48 => format!("{first} ... {last}"),
+        _ => text,
     }
 }
 
