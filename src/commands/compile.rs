@@ -1,6 +1,6 @@
 //! `fusewright compile`: what becomes of a model.
 
-use super::arguments::{ModelArguments, default_batch, weights};
+use super::arguments::{ModelArguments, batch, default_batch, weights};
 use super::output::{Failure, Output, usage};
 use super::table::{Table, bytes, grouped};
 use super::{dot, html};
@@ -20,7 +20,7 @@ pub struct Compile {
     #[command(flatten)]
     model: ModelArguments,
     /// The batch: the value of the symbol N, 1 where nothing is said
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = batch)]
     batch: Option<usize>,
     /// Take the parameters from this safetensors file
     #[arg(long, value_name = "FILE")]
