@@ -1,4 +1,33 @@
-//! A dataflow-graph compiler for neural networks.
+//! Fusewright compiles neural networks. A network is written as a RON file (or built in Rust), becomes a static graph, is
+//! optimised, fused and given a planned memory arena, and runs as native loops that Cranelift emits in milliseconds: pure
+//! Rust, no LLVM, no C compiler, no native library.
+//!
+//! ```
+//! use fusewright::{Model, Options, Tensor, bindings};
+//!
+//! fn main() -> Result<(), fusewright::Error> {
+//!     let model = Model::load("models/lenet5.ron")?;
+//!     assert_eq!(model.parameter_count(), Some(61_706));
+//!
+//!     let executable = model.compile(Options::default())?;
+//!     // Sessions are cheap and have an arena each; the executable is shared between threads.
+//!     let mut session = executable.session(&bindings([("N", 1)]))?;
+//!     let image = Tensor::from_vec(&[1, 1, 28, 28], vec![0f32; 784]);
+//!     let outputs = session.run_tensors(&[("image", &image)])?;
+//!     println!("{:?}", outputs[0].1.as_slice::<f32>());
+//!     Ok(())
+//! }
+//! ```
+//!
+//! | stage | function | in -> out |
+//! |---|---|---|
+//! | read | [`Model::load`], [`Model::parse`] | RON to a graph, all faults at their places |
+//! | optimise, lower, fuse, plan | [`Model::compile`], [`Executable::session`] | graph to kernels to a plan |
+//! | generate | the same | plan to machine code |
+//! | run | [`Session::run`] | slices to slices, without allocating |
+//!
+//! The parts are re-exported: [`ir`] has the graph, kernels and plan, [`passes`] what rewrites them, [`runtime`] the code
+//! generator. [`data`] reads and writes arrays, parameters and pictures.
 
 #![forbid(unsafe_code)]
 

@@ -52,7 +52,8 @@ pub fn into_stores(
         Scalar::Load { buffer, .. } if *buffer == through => Some(store.value),
         // Another value that the producer writes at the very same point.
         Scalar::Load { buffer, at, .. } if is_identity(at, &consumer.outer) => {
-            let same = |other: &&Store| other.buffer == *buffer && other.at == store.at && other.combine == Combine::Set;
+            let same =
+                |other: &&Store| other.buffer == *buffer && other.at == store.at && other.combine == Combine::Set;
             producer.stores.iter().find(same).map(|other| other.value)
         }
         _ => None,

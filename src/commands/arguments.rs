@@ -49,6 +49,14 @@ fn binding(text: &str) -> Result<(String, usize), String> {
     Ok((name.to_string(), value))
 }
 
+/// A batch: 1 or more.
+pub fn batch(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n @ 1..=0x7fff_ffff) => Ok(n),
+        _ => Err("expected a whole number from 1 to 2147483647".to_string()),
+    }
+}
+
 /// `NAME=FILE`, or `FILE` alone where there is only one to name.
 #[derive(Clone)]
 pub struct NamedFile {

@@ -1,6 +1,6 @@
 //! `fusewright bench`: how long a network takes, fused against unfused, kernel by kernel.
 
-use super::arguments::{ModelArguments, default_batch, weights};
+use super::arguments::{ModelArguments, batch, default_batch, weights};
 use super::compile::shortened;
 use super::output::{Failure, Output, progress, usage};
 use super::table::{Table, time};
@@ -20,7 +20,7 @@ pub struct Bench {
     #[command(flatten)]
     model: ModelArguments,
     /// The batch: the value of the symbol N, 1 where nothing is said
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = batch)]
     batch: Option<usize>,
     /// Threads to use; today every network runs on one
     #[arg(long, value_name = "T", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]

@@ -1,6 +1,6 @@
 //! `fusewright compile`: what becomes of a model.
 
-use super::arguments::{ModelArguments, default_batch, weights};
+use super::arguments::{ModelArguments, batch, default_batch, weights};
 use super::output::{Failure, Output, usage};
 use super::table::{Table, bytes, grouped};
 use super::{dot, html};
@@ -20,7 +20,7 @@ pub struct Compile {
     #[command(flatten)]
     model: ModelArguments,
     /// The batch: the value of the symbol N, 1 where nothing is said
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = batch)]
     batch: Option<usize>,
     /// Take the parameters from this safetensors file
     #[arg(long, value_name = "FILE")]
@@ -201,12 +201,13 @@ fn report(out: &mut Output, planned: &Planned, stages: &[(&str, Duration)]) -> R
     Ok(writeln!(out, "compiled   in {:.2} ms ({})", total.as_secs_f64() * 1e3, each.join(", "))?)
 }
 
-/// Names of nodes, not more than fit on a line.
-pub fn shortened(nodes: &[String]) -> String {
-    let text = nodes.join(" ");
-    match text.char_indices().nth(60) {
-        Some((end, _)) => format!("{}...", &text[..end]),
-        None => text,
+/// Names of nodes; only the first and the last where they do not fit on a line.
+pub fn shortened(nodes: &[impl AsRef<str>]) -> String {
+    let names: Vec<&str> = nodes.iter().map(AsRef::as_ref).collect();
+    let text = names.join(" ");
+    match names.as_slice() {
+        [first, .., last] if text.chars().count() > 48 => format!("{first} ... {last}"),
+        _ => text,
     }
 }
 

@@ -50,27 +50,25 @@ pub struct Edge {
 
 /// All edges between inputs, steps and outputs; constants are left out.
 pub fn edges(plan: &Plan) -> Vec<Edge> {
-    let mut writers = vec![None; plan.buffers.len()];
+    // A buffer may be written in parts: its halo and its inside, or the pieces of a concat.
+    let mut writers: Vec<Vec<End>> = vec![Vec::new(); plan.buffers.len()];
     for (i, buffer) in plan.buffers.iter().enumerate() {
         if let Place::Input(input) = buffer.place {
-            writers[i] = Some(End::Input(input));
+            writers[i].push(End::Input(input));
         }
     }
     let mut edges = Vec::new();
     for (i, step) in plan.steps.iter().enumerate() {
         for buffer in step.kernel.reads() {
-            if let Some(from) = writers[buffer.0 as usize] {
-                edges.push(Edge { from, to: End::Step(i), buffer });
-            }
+            edges.extend(writers[buffer.0 as usize].iter().map(|&from| Edge { from, to: End::Step(i), buffer }));
         }
         for buffer in step.kernel.writes() {
-            writers[buffer.0 as usize] = Some(End::Step(i));
+            writers[buffer.0 as usize].push(End::Step(i));
         }
     }
     for (i, port) in plan.outputs.iter().enumerate() {
-        if let Some(from) = writers[port.buffer.0 as usize] {
-            edges.push(Edge { from, to: End::Output(i), buffer: port.buffer });
-        }
+        let buffer = port.buffer;
+        edges.extend(writers[buffer.0 as usize].iter().map(|&from| Edge { from, to: End::Output(i), buffer }));
     }
     edges
 }

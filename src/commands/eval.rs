@@ -1,6 +1,6 @@
 //! `fusewright eval`: how many labelled images are classified rightly.
 
-use super::arguments::{ModelArguments, bind_shape, inputs, weights};
+use super::arguments::{ModelArguments, batch, bind_shape, inputs, weights};
 use super::digits;
 use super::output::{Failure, Output, progress};
 use super::table::grouped;
@@ -29,7 +29,7 @@ pub struct Eval {
     #[arg(long, value_name = "IDX", requires = "images")]
     labels: Option<PathBuf>,
     /// Images a run
-    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1 << 20))]
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = batch)]
     batch: usize,
     /// Write the network's outputs as npy
     #[arg(long, value_name = "FILE.npy")]

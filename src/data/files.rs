@@ -87,8 +87,8 @@ pub fn inside(folder: &Path, relative: &str) -> Result<PathBuf, Diagnostic> {
     let missing = |path: &Path, error: io::Error| {
         Diagnostic::new(format!("`{}` cannot be read", path.display())).found(reason(&error))
     };
-    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    let root = folder.canonicalize().map_err(|error| missing(folder, error))?;
+    let here = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let root = here.canonicalize().map_err(|error| missing(here, error))?;
     let joined = folder.join(path);
     let real = joined.canonicalize().map_err(|error| missing(&joined, error))?;
     match real.starts_with(&root) {

@@ -62,7 +62,8 @@ fn parse(bytes: &[u8]) -> Result<Tensor, Fault> {
     let text = input.take(length).ok_or_else(short)?;
     let text = std::str::from_utf8(text).map_err(|_| fault("a header in UTF-8", "other bytes"))?;
     let header = Dictionary { rest: text }.header().ok_or_else(|| {
-        fault("{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }", format!("`{}`", text.trim()))
+        let start: String = text.trim().chars().take(80).collect();
+        fault("{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }", format!("`{start}`"))
     })?;
     decode(&header, input.rest())
 }
