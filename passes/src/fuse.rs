@@ -5,7 +5,9 @@
 //! loads of its consumers. A group has one kernel with folds at most, so joining never repeats a reduction.
 
 use crate::merge;
-use fusewright_ir::kernel::{BufferId, Kernel, Program, Role, Scalar};
+use fusewright_ir::kernel::{BufferId, Kernel, NamedKernel, Program, Role, Scalar};
+use smallvec::SmallVec;
+use std::cmp::Reverse;
 
 /// Why two kernels were joined or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,58 +26,57 @@ pub struct Decision {
 const CHEAP_OPERATIONS: usize = 8;
 
 /// Joins kernels until no rule applies; the decisions name every edge between the kernels of `program`.
-pub fn fuse(mut program: Program) -> (Program, Vec<Decision>) {
+pub fn fuse(program: Program) -> (Program, Vec<Decision>) {
+    let mut fusion = Fusion::new(program);
     let mut decisions = Vec::new();
-    while let Some(decision) = join_one(&mut program) {
-        decisions.push(decision);
+    // Consumers in order: the first with an edge that some rule joins. A consumer whose edges were all refused is asked
+    // again only where a kernel beside it has changed.
+    while let Some(consumer) = fusion.order.iter().copied().find(|&k| fusion.refusals[k].is_none()) {
+        match fusion.join_into(consumer) {
+            Ok(decision) => decisions.push(decision),
+            Err(refusals) => fusion.refusals[consumer] = Some(refusals),
+        }
     }
-    for (producer, consumer, buffer) in edges(&program) {
-        decisions.push(Decision {
-            producer: program.kernels[producer].nodes.join(" "),
-            consumer: program.kernels[consumer].nodes.join(" "),
-            fused: false,
-            reason: refuse(&program, producer, consumer, buffer).unwrap_or("joined elsewhere").to_string(),
-        });
-    }
-    (program, decisions)
-}
-
-/// All (writer, reader, buffer), writers before readers.
-fn edges(program: &Program) -> Vec<(usize, usize, BufferId)> {
-    let mut edges = Vec::new();
-    for (consumer, named) in program.kernels.iter().enumerate() {
-        for buffer in named.kernel.reads() {
-            for producer in writers(program, buffer) {
-                edges.push((producer, consumer, buffer));
+    for &consumer in &fusion.order {
+        let refusals = fusion.refusals[consumer].as_deref().expect("the loop ends when all have been asked");
+        for &buffer in &fusion.reads[consumer] {
+            for &producer in &fusion.writers_in_order(buffer) {
+                let (_, _, reason) = refusals
+                    .iter()
+                    .find(|(other, through, _)| (*other, *through) == (producer, buffer))
+                    .expect("every edge was asked");
+                decisions.push(fusion.decision(producer, consumer, false, reason));
             }
         }
     }
-    edges
+    (fusion.finish(), decisions)
 }
 
-fn writers(program: &Program, buffer: BufferId) -> Vec<usize> {
-    (0..program.kernels.len()).filter(|&k| program.kernels[k].kernel.writes().contains(&buffer)).collect()
-}
+/// An edge that was refused: the producer, the value, the reason.
+type Refusal = (usize, BufferId, &'static str);
 
-fn readers(program: &Program, buffer: BufferId) -> Vec<usize> {
-    (0..program.kernels.len()).filter(|&k| program.kernels[k].kernel.reads().contains(&buffer)).collect()
-}
-
-fn is_output(program: &Program, buffer: BufferId) -> bool {
-    program.outputs.iter().any(|(_, output)| *output == buffer)
-}
-
-/// Applies the first rule that fits, consumers in order and for each the latest producer first: the others are then
-/// computed before it.
-fn join_one(program: &mut Program) -> Option<Decision> {
-    let mut candidates = edges(program);
-    candidates.sort_by_key(|&(producer, consumer, _)| (consumer, std::cmp::Reverse(producer)));
-    for (producer, consumer, buffer) in candidates {
-        if refuse(program, producer, consumer, buffer).is_none() {
-            return Some(join(program, producer, consumer, buffer));
-        }
-    }
-    None
+/// Kernels under fusion. They keep their numbers while their order changes; those that are gone have `None`.
+struct Fusion {
+    program: Program,
+    kernels: Vec<Option<NamedKernel>>,
+    /// The numbers of the kernels that are left, in an order in which they can run.
+    order: Vec<usize>,
+    /// By kernel: its place in the order.
+    position: Vec<usize>,
+    /// By kernel.
+    reads: Vec<Vec<BufferId>>,
+    /// By kernel.
+    writes: Vec<Vec<BufferId>>,
+    /// By kernel: scalar operations, loads not counted.
+    operations: Vec<usize>,
+    /// By kernel: whether it depends on nothing but parameters and constants.
+    once: Vec<bool>,
+    /// By kernel: why none of the edges to it could be joined; `None` where that is to be found out.
+    refusals: Vec<Option<Vec<Refusal>>>,
+    /// By buffer: the kernels that write and read it.
+    writers: Vec<SmallVec<[usize; 2]>>,
+    readers: Vec<SmallVec<[usize; 4]>>,
+    is_output: Vec<bool>,
 }
 
 /// How two kernels could be joined.
@@ -84,54 +85,261 @@ enum Way {
     Loads(Kernel),
 }
 
-fn refuse(program: &Program, producer: usize, consumer: usize, buffer: BufferId) -> Option<&'static str> {
-    way(program, producer, consumer, buffer).err()
-}
+impl Fusion {
+    fn new(mut program: Program) -> Fusion {
+        let kernels: Vec<Option<NamedKernel>> = std::mem::take(&mut program.kernels).into_iter().map(Some).collect();
+        let (n_kernels, n_buffers) = (kernels.len(), program.buffers.len());
+        let mut is_output = vec![false; n_buffers];
+        for (_, output) in &program.outputs {
+            is_output[output.0 as usize] = true;
+        }
+        let mut fusion = Fusion {
+            program,
+            kernels,
+            order: (0..n_kernels).collect(),
+            position: (0..n_kernels).collect(),
+            reads: vec![Vec::new(); n_kernels],
+            writes: vec![Vec::new(); n_kernels],
+            operations: vec![0; n_kernels],
+            once: vec![false; n_kernels],
+            refusals: vec![None; n_kernels],
+            writers: vec![SmallVec::new(); n_buffers],
+            readers: vec![SmallVec::new(); n_buffers],
+            is_output,
+        };
+        for k in 0..n_kernels {
+            fusion.enter(k);
+            // Joining keeps apart what runs once and what does not.
+            fusion.once[k] = fusion.reads[k].iter().all(|buffer| match fusion.program.buffer(*buffer).role {
+                Role::Input => false,
+                Role::Parameter | Role::Constant(_) => true,
+                Role::Computed => fusion.writers(*buffer).iter().all(|&writer| fusion.once[writer]),
+            });
+        }
+        fusion
+    }
 
-fn way(program: &Program, producer: usize, consumer: usize, buffer: BufferId) -> Result<Way, &'static str> {
-    if writers(program, buffer).len() > 1 {
-        return Err("several kernels write parts of the value");
+    fn finish(mut self) -> Program {
+        let kernels = self.order.iter().map(|&k| self.kernels[k].take().expect("kernels in order are there"));
+        self.program.kernels = kernels.collect();
+        self.program
     }
-    let (first, second) = (&program.kernels[producer].kernel, &program.kernels[consumer].kernel);
-    if on_another_path(program, producer, consumer) {
-        return Err("another kernel lies between them");
-    }
-    if setup_only(program, producer) != setup_only(program, consumer) {
-        return Err("the producer runs once, when parameters are given");
-    }
-    if is_absorbed(program, second) {
-        return Err("the view costs nothing where its result is read");
-    }
-    let keep = is_output(program, buffer) || readers(program, buffer).len() > 1;
-    let stores = merge::into_stores(first, second, buffer, keep);
-    if let Ok(joined) = stores {
-        return Ok(Way::Stores(joined));
-    }
-    let reason = stores.err().unwrap_or("");
-    if is_output(program, buffer) {
-        return Err("the value is a result and is read at other points");
-    }
-    let n_operations = operations(first);
-    if n_operations > 0 && (readers(program, buffer).len() > 1 || n_operations > CHEAP_OPERATIONS) {
-        return Err(if n_operations > CHEAP_OPERATIONS { reason } else { "several consumers read the value" });
-    }
-    if n_operations > 0 && reads_again(program, second, buffer) {
-        return Err("the consumer reads each element many times");
-    }
-    merge::into_loads(first, second, buffer).map(Way::Loads)
-}
 
-/// Whether a kernel only moves elements, and all that read its result can read where it reads: a flatten before a dense
-/// layer becomes part of the dense layer, and the image before it keeps its axes.
-fn is_absorbed(program: &Program, view: &Kernel) -> bool {
-    let ([store], 0) = (view.stores.as_slice(), operations(view)) else { return false };
-    let readers = readers(program, store.buffer);
-    let absorbs = |&reader: &usize| merge::into_loads(view, &program.kernels[reader].kernel, store.buffer).is_ok();
-    let reduces = |&reader: &usize| !program.kernels[reader].kernel.folds.is_empty();
-    !is_output(program, store.buffer)
-        && !readers.is_empty()
-        && writers(program, store.buffer).len() == 1
-        && readers.iter().all(|reader| reduces(reader) && absorbs(reader))
+    fn named(&self, k: usize) -> &NamedKernel {
+        self.kernels[k].as_ref().expect("only kernels that are left are named")
+    }
+
+    fn kernel(&self, k: usize) -> &Kernel {
+        &self.named(k).kernel
+    }
+
+    fn writers(&self, buffer: BufferId) -> &[usize] {
+        &self.writers[buffer.0 as usize]
+    }
+
+    fn readers(&self, buffer: BufferId) -> &[usize] {
+        &self.readers[buffer.0 as usize]
+    }
+
+    fn writers_in_order(&self, buffer: BufferId) -> SmallVec<[usize; 2]> {
+        let mut writers = self.writers[buffer.0 as usize].clone();
+        writers.sort_by_key(|&k| self.position[k]);
+        writers
+    }
+
+    fn is_output(&self, buffer: BufferId) -> bool {
+        self.is_output[buffer.0 as usize]
+    }
+
+    /// Notes what a kernel reads and writes.
+    fn enter(&mut self, k: usize) {
+        let kernel = self.kernel(k);
+        let (reads, writes, n_operations) = (kernel.reads(), kernel.writes(), operations(kernel));
+        for buffer in &reads {
+            self.readers[buffer.0 as usize].push(k);
+        }
+        for buffer in &writes {
+            self.writers[buffer.0 as usize].push(k);
+        }
+        (self.reads[k], self.writes[k], self.operations[k]) = (reads, writes, n_operations);
+    }
+
+    /// Forgets what a kernel reads and writes.
+    fn leave(&mut self, k: usize) {
+        for buffer in std::mem::take(&mut self.reads[k]) {
+            self.readers[buffer.0 as usize].retain(|other| *other != k);
+        }
+        for buffer in std::mem::take(&mut self.writes[k]) {
+            self.writers[buffer.0 as usize].retain(|other| *other != k);
+        }
+    }
+
+    /// Everything that has an edge from or to a kernel, or shares a value with it, is asked again.
+    fn unsettle_around(&mut self, k: usize) {
+        self.refusals[k] = None;
+        for buffer in self.reads[k].iter().chain(&self.writes[k]) {
+            let i = buffer.0 as usize;
+            for &other in self.writers[i].iter().chain(&self.readers[i]) {
+                self.refusals[other] = None;
+            }
+        }
+    }
+
+    /// Joins the latest producer that a rule allows into the consumer: the others are then computed before it.
+    ///
+    /// # Errors
+    /// Why none is.
+    fn join_into(&mut self, consumer: usize) -> Result<Decision, Vec<Refusal>> {
+        let mut edges: Vec<(usize, BufferId)> = Vec::new();
+        for &buffer in &self.reads[consumer] {
+            edges.extend(self.writers(buffer).iter().map(|&producer| (producer, buffer)));
+        }
+        edges.sort_by_key(|&(producer, _)| Reverse(self.position[producer]));
+        let mut refusals = Vec::new();
+        for (producer, buffer) in edges {
+            match self.way(producer, consumer, buffer) {
+                Ok(way) => return Ok(self.join(producer, consumer, buffer, way)),
+                Err(reason) => refusals.push((producer, buffer, reason)),
+            }
+        }
+        Err(refusals)
+    }
+
+    fn way(&self, producer: usize, consumer: usize, buffer: BufferId) -> Result<Way, &'static str> {
+        if self.writers(buffer).len() > 1 {
+            return Err("several kernels write parts of the value");
+        }
+        let (first, second) = (self.kernel(producer), self.kernel(consumer));
+        if self.on_another_path(producer, consumer) {
+            return Err("another kernel lies between them");
+        }
+        if self.once[producer] != self.once[consumer] {
+            return Err("the producer runs once, when parameters are given");
+        }
+        if self.is_absorbed(consumer) {
+            return Err("the view costs nothing where its result is read");
+        }
+        let keep = |buffer: BufferId| self.is_output(buffer) || self.readers(buffer).len() > 1;
+        let reason = match merge::into_stores(first, second, buffer, keep) {
+            Ok(joined) => return Ok(Way::Stores(joined)),
+            Err(reason) => reason,
+        };
+        if self.is_output(buffer) {
+            return Err("the value is a result and is read at other points");
+        }
+        let n_operations = self.operations[producer];
+        if n_operations > CHEAP_OPERATIONS {
+            return Err(reason);
+        }
+        if n_operations > 0 && self.readers(buffer).len() > 1 {
+            return Err("several consumers read the value");
+        }
+        if n_operations > 0 && reads_again(&self.program, second, buffer) {
+            return Err("the consumer reads each element many times");
+        }
+        merge::into_loads(first, second, buffer).map(Way::Loads)
+    }
+
+    /// Whether a kernel only moves elements, and all that read its result can read where it reads: a flatten before a
+    /// dense layer becomes part of the dense layer, and the image before it keeps its axes.
+    fn is_absorbed(&self, view: usize) -> bool {
+        let ([store], 0) = (self.kernel(view).stores.as_slice(), self.operations[view]) else { return false };
+        let readers = self.readers(store.buffer);
+        let reduces = |reader: usize| !self.kernel(reader).folds.is_empty();
+        let absorbs =
+            |reader: usize| merge::into_loads(self.kernel(view), self.kernel(reader), store.buffer).is_ok();
+        !self.is_output(store.buffer)
+            && !readers.is_empty()
+            && self.writers(store.buffer).len() == 1
+            && readers.iter().all(|&reader| reduces(reader))
+            && readers.iter().all(|&reader| absorbs(reader))
+    }
+
+    /// Whether a path leads from one kernel to the other through a third.
+    fn on_another_path(&self, producer: usize, consumer: usize) -> bool {
+        let (first, last) = (self.position[producer], self.position[consumer]);
+        let mut reached = vec![false; last - first];
+        reached[0] = true;
+        let follows = |k: usize, reached: &[bool], but: Option<usize>| {
+            self.reads[k].iter().any(|&buffer| {
+                self.writers(buffer).iter().any(|&writer| {
+                    let place = self.position[writer];
+                    Some(writer) != but && place >= first && reached.get(place - first) == Some(&true)
+                })
+            })
+        };
+        for place in first + 1..last {
+            reached[place - first] = follows(self.order[place], &reached, None);
+        }
+        follows(consumer, &reached, Some(producer))
+    }
+
+    fn decision(&self, producer: usize, consumer: usize, fused: bool, reason: &str) -> Decision {
+        Decision {
+            producer: self.named(producer).nodes.join(" "),
+            consumer: self.named(consumer).nodes.join(" "),
+            fused,
+            reason: reason.to_string(),
+        }
+    }
+
+    fn join(&mut self, producer: usize, consumer: usize, buffer: BufferId, way: Way) -> Decision {
+        let (kernel, reason, gone) = match way {
+            Way::Stores(kernel) => (kernel, "the consumer works point by point", true),
+            Way::Loads(kernel) => {
+                let gone = self.readers(buffer) == [consumer];
+                (kernel, "the producer costs little to compute where it is read", gone)
+            }
+        };
+        let decision = self.decision(producer, consumer, true, reason);
+        let (first, second) = (self.named(producer), self.named(consumer));
+        let nodes = first.nodes.iter().chain(&second.nodes).cloned().collect();
+        let joined = NamedKernel { nodes, about: format!("{} {}", first.about, second.about), kernel };
+        self.unsettle_around(producer);
+        self.unsettle_around(consumer);
+        if gone {
+            self.leave(producer);
+            self.kernels[producer] = None;
+            self.order.remove(self.position[producer]);
+        }
+        self.leave(consumer);
+        self.kernels[consumer] = Some(joined);
+        self.enter(consumer);
+        self.restore_order();
+        self.unsettle_around(consumer);
+        decision
+    }
+
+    /// Puts kernels back into an order in which every value is written before it is read, moving as few as possible.
+    fn restore_order(&mut self) {
+        let mut unwritten: Vec<usize> = self.writers.iter().map(SmallVec::len).collect();
+        let mut done = Vec::with_capacity(self.order.len());
+        // Kernels that have to wait, in their old order.
+        let mut waiting: Vec<usize> = Vec::new();
+        let old = std::mem::take(&mut self.order);
+        let mut left = old.iter().copied();
+        loop {
+            let is_ready = |&k: &usize| self.reads[k].iter().all(|buffer| unwritten[buffer.0 as usize] == 0);
+            let next = match waiting.iter().position(is_ready) {
+                Some(place) => waiting.remove(place),
+                None => match left.next() {
+                    Some(k) if is_ready(&k) => k,
+                    Some(k) => {
+                        waiting.push(k);
+                        continue;
+                    }
+                    None => break,
+                },
+            };
+            for buffer in &self.writes[next] {
+                unwritten[buffer.0 as usize] -= 1;
+            }
+            self.position[next] = done.len();
+            done.push(next);
+        }
+        assert!(waiting.is_empty(), "joining kernels makes no cycle");
+        self.order = done;
+    }
 }
 
 /// Scalar operations of a kernel, loads not counted.
@@ -154,76 +362,4 @@ fn reads_again(program: &Program, kernel: &Kernel, buffer: BufferId) -> bool {
         points += loads.count() * kernel.space(inner).iter().product::<usize>();
     }
     points > elements
-}
-
-/// Whether a path leads from one kernel to the other through a third.
-fn on_another_path(program: &Program, producer: usize, consumer: usize) -> bool {
-    let mut reached = vec![false; program.kernels.len()];
-    reached[producer] = true;
-    for k in producer + 1..consumer {
-        let from_producer = program.kernels[k]
-            .kernel
-            .reads()
-            .iter()
-            .any(|&buffer| writers(program, buffer).iter().any(|&writer| reached[writer]));
-        reached[k] = from_producer;
-    }
-    let reads = program.kernels[consumer].kernel.reads();
-    reads.iter().any(|&buffer| writers(program, buffer).iter().any(|&w| w != producer && reached[w]))
-}
-
-/// Whether a kernel depends on nothing but parameters and constants.
-pub fn setup_only(program: &Program, kernel: usize) -> bool {
-    program.kernels[kernel].kernel.reads().iter().all(|&buffer| match program.buffer(buffer).role {
-        Role::Input => false,
-        Role::Parameter | Role::Constant(_) => true,
-        Role::Computed => writers(program, buffer).iter().all(|&writer| setup_only(program, writer)),
-    })
-}
-
-fn join(program: &mut Program, producer: usize, consumer: usize, buffer: BufferId) -> Decision {
-    let way = way(program, producer, consumer, buffer).expect("the caller has checked the edge");
-    let (first, second) = (program.kernels[producer].clone(), program.kernels[consumer].clone());
-    let mut joined = second.clone();
-    joined.nodes = first.nodes.iter().chain(&second.nodes).cloned().collect();
-    joined.about = format!("{} {}", first.about, second.about);
-    let (kernel, reason) = match way {
-        Way::Stores(kernel) => (kernel, "the consumer works point by point"),
-        Way::Loads(kernel) => (kernel, "the producer costs little to compute where it is read"),
-    };
-    let gone = !kernel.writes().contains(&buffer)
-        && (matches!(reason, "the consumer works point by point") || readers(program, buffer) == [consumer]);
-    joined.kernel = kernel;
-    program.kernels[consumer] = joined;
-    if gone || program.kernels[consumer].kernel.writes().contains(&buffer) {
-        program.kernels.remove(producer);
-    }
-    restore_order(program);
-    let decision = (first.nodes.join(" "), second.nodes.join(" "), reason.to_string());
-    Decision { producer: decision.0, consumer: decision.1, fused: true, reason: decision.2 }
-}
-
-/// Puts kernels back into an order in which every value is written before it is read, moving as few as possible.
-fn restore_order(program: &mut Program) {
-    let mut waiting: Vec<_> = std::mem::take(&mut program.kernels);
-    let mut unwritten: Vec<usize> = vec![0; program.buffers.len()];
-    for named in &waiting {
-        for buffer in named.kernel.writes() {
-            unwritten[buffer.0 as usize] += 1;
-        }
-    }
-    while !waiting.is_empty() {
-        let ready = waiting.iter().position(|named| {
-            named
-                .kernel
-                .reads()
-                .iter()
-                .all(|buffer| unwritten[buffer.0 as usize] == usize::from(named.kernel.writes().contains(buffer)))
-        });
-        let next = waiting.remove(ready.expect("joining kernels makes no cycle"));
-        for buffer in next.kernel.writes() {
-            unwritten[buffer.0 as usize] -= 1;
-        }
-        program.kernels.push(next);
-    }
 }

@@ -7,8 +7,8 @@ use fusewright_ir::kernel::{
 use smallvec::SmallVec;
 use std::collections::HashMap;
 
-/// The kernel that computes both, where `consumer` reads `through` only at the point it writes. `keep` says whether
-/// others need `through` as well.
+/// The kernel that computes both, where `consumer` reads `through`, and whatever else the producer writes, only at the
+/// point it writes. `keep` says of each value that is read so whether others need it as well.
 ///
 /// # Errors
 /// Why they cannot be joined.
@@ -16,7 +16,7 @@ pub fn into_stores(
     producer: &Kernel,
     consumer: &Kernel,
     through: BufferId,
-    keep: bool,
+    keep: impl Fn(BufferId) -> bool,
 ) -> Result<Kernel, &'static str> {
     if !consumer.folds.is_empty() {
         return Err("the consumer reduces");
@@ -34,33 +34,32 @@ pub fn into_stores(
     let Some(forms) = store.at.iter().map(plain_affine).collect::<Option<Vec<&Affine>>>() else {
         return Err("the producer scatters");
     };
+    let space = producer.space(&store.inner);
+    let whole = |form: &Affine, n: usize| form.dividend_range(&space) == (0, n as i64 - 1);
+    if forms.len() != consumer.outer.len() || !forms.iter().zip(&consumer.outer).all(|(form, &n)| whole(form, n)) {
+        return Err("the consumer runs over another space than the value");
+    }
+    // What the consumer finds in the stores of the producer.
+    let mut known: SmallVec<[(BufferId, ScalarId); 2]> = SmallVec::new();
     for id in consumer.live() {
-        if let Scalar::Load { buffer, at, .. } = consumer.body.get(id)
-            && *buffer == through
-            && !is_identity(at, &consumer.outer)
-        {
+        let Scalar::Load { buffer, at, .. } = consumer.body.get(id) else { continue };
+        let mut stores = producer.stores.iter().filter(|store| store.buffer == *buffer);
+        let (Some(other), second) = (stores.next(), stores.next()) else { continue };
+        let together = (&other.inner, &other.at, other.combine) == (&store.inner, &store.at, Combine::Set);
+        if second.is_some() || !together || !is_identity(at, &consumer.outer) {
             return Err("the consumer reads the value at other points than it writes");
         }
-    }
-    if forms.len() != consumer.outer.len() {
-        return Err("the consumer runs over another space than the value");
+        known.push((*buffer, other.value));
     }
 
     let mut joined = producer.clone();
     let place = |affine: &Affine| affine.substitute(|axis| forms[axis.0 as usize].clone());
+    let value_of = |buffer: BufferId| known.iter().find(|(other, _)| *other == buffer).map(|(_, value)| *value);
     let renamed = transplant(&mut joined.body, consumer, &place, |scalar| match scalar {
-        Scalar::Load { buffer, .. } if *buffer == through => Some(store.value),
-        // Another value that the producer writes at the very same point.
-        Scalar::Load { buffer, at, .. } if is_identity(at, &consumer.outer) => {
-            let same =
-                |other: &&Store| other.buffer == *buffer && other.at == store.at && other.combine == Combine::Set;
-            producer.stores.iter().find(same).map(|other| other.value)
-        }
+        Scalar::Load { buffer, .. } => value_of(*buffer),
         _ => None,
     });
-    if !keep {
-        joined.stores.retain(|store| store.buffer != through);
-    }
+    joined.stores.retain(|store| value_of(store.buffer).is_none() || keep(store.buffer));
     for other in &consumer.stores {
         joined.stores.push(Store {
             inner: store.inner.clone(),
@@ -70,12 +69,7 @@ pub fn into_stores(
             combine: Combine::Set,
         });
     }
-    let joined = compacted(&joined);
-    let written = joined.writes();
-    if joined.reads().iter().any(|buffer| written.contains(buffer)) {
-        return Err("the consumer reads another value of the producer at other points");
-    }
-    Ok(joined)
+    Ok(compacted(&joined))
 }
 
 /// The kernel that computes what `consumer` does without reading `through`: each such load becomes the formula of
@@ -122,10 +116,13 @@ pub fn into_loads(producer: &Kernel, consumer: &Kernel, through: BufferId) -> Re
     Ok(joined)
 }
 
-/// Whether `at` reads at the very point of a space of `extents`; along an axis of length 1 any index does.
+/// Whether `at` reads at the very point of a space of `extents`.
 pub fn is_identity(at: &[Index], extents: &[usize]) -> bool {
     at.len() == extents.len()
-        && at.iter().zip(extents).enumerate().all(|(i, (index, &n))| n == 1 || index.as_axis() == Some(Axis(i as u32)))
+        && at.iter().zip(extents).enumerate().all(|(i, (index, &n))| match index.as_axis() {
+            Some(axis) if axis == Axis(i as u32) => true,
+            _ => n == 1 && index.within(extents, 1),
+        })
 }
 
 /// The same kernel with scalars that nothing needs left out.
