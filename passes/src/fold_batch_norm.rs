@@ -52,7 +52,8 @@ pub fn run(graph: &mut Graph) -> bool {
 fn scaled_layer(graph: &Graph, value: ValueId) -> Option<NodeId> {
     let layer = graph.node(value.node);
     let fits = match &layer.op {
-        Op::Conv(_) => true,
+        // Without a batch axis the batch norm takes axis 1 for the channels, the convolution axis 0.
+        Op::Conv(conv) => layer.types[0].rank() == conv.spatial + 2,
         // Channels are axis 1: for a dense layer its features, if there is one batch axis.
         Op::Dense(_) => layer.types[0].rank() == 2,
         _ => false,

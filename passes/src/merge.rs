@@ -92,12 +92,13 @@ pub fn into_loads(producer: &Kernel, consumer: &Kernel, through: BufferId) -> Re
         let scalar = consumer.body.get(id);
         let new = match scalar {
             Scalar::Load { buffer, at, outside } if *buffer == through => {
-                if outside.is_some() && !proven_inside(&consumer, id, at, &producer.outer, store) {
+                let spaces = spaces_of(&consumer, id);
+                if outside.is_some() && !proven_inside(&spaces, at, &producer.outer, store) {
                     return Err("the consumer reads beyond the edges of the value");
                 }
                 let at: SmallVec<[Index; 4]> =
                     at.iter().map(|index| index.map(Affine::clone, |id| renamed[&id])).collect();
-                let points = solve(store, &producer.outer, &at)?;
+                let points = solve(store, &producer.outer, &at, &spaces)?;
                 inline(&mut body, producer, store.value, &points)?
             }
             _ => body.intern(scalar.map(|id| renamed[&id], Affine::clone), consumer.body.dtype(id)),
@@ -163,18 +164,18 @@ fn transplant(
     renamed
 }
 
-/// The space in which a load of `consumer` is computed is not recorded with the load; it is inside where it is inside
-/// over every fold and store that has the axes it mentions.
-fn proven_inside(consumer: &Kernel, id: ScalarId, at: &[Index], outer: &[usize], store: &Store) -> bool {
-    let lengths: Vec<usize> = (0..at.len())
-        .map(|dim| store.at[dim].as_affine().map_or(0, |affine| affine.dividend_range(outer).1 as usize + 1))
-        .collect();
+/// The spaces over which `id` is computed: those of the folds and stores that need it.
+fn spaces_of(consumer: &Kernel, id: ScalarId) -> Vec<Space> {
     let spaces = consumer.folds.iter().map(|fold| (&fold.inner, fold.value));
     let spaces = spaces.chain(consumer.stores.iter().map(|store| (&store.inner, store.value)));
-    spaces.filter(|(_, root)| consumer.body.reachable([*root]).contains(&id)).all(|(inner, _)| {
-        let extents = consumer.space(inner);
-        at.iter().zip(&lengths).all(|(index, &length)| index.within(&extents, length))
-    })
+    let needing = spaces.filter(|(_, root)| consumer.body.reachable([*root]).contains(&id));
+    needing.map(|(inner, _)| consumer.space(inner)).collect()
+}
+
+/// Whether an access is inside what `store` writes over all of `spaces`.
+fn proven_inside(spaces: &[Space], at: &[Index], outer: &[usize], store: &Store) -> bool {
+    let length = |index: &Index| index.as_affine().map_or(0, |affine| affine.dividend_range(outer).1 as usize + 1);
+    spaces.iter().all(|extents| at.iter().zip(&store.at).all(|(index, written)| index.within(extents, length(written))))
 }
 
 /// One digit of a mixed-radix index: `axis * weight`, with `0 <= axis < extent`.
@@ -273,8 +274,8 @@ fn split(kernel: &Kernel, axis: Axis, digits: &[Digit]) -> Option<Kernel> {
     Some(result)
 }
 
-/// For each outer axis of the producer, the index at which it stores to `at`.
-fn solve(store: &Store, extents: &Space, at: &[Index]) -> Result<Vec<Option<Index>>, &'static str> {
+/// For each outer axis of the producer, the index at which it stores to `at`, which is computed over `spaces`.
+fn solve(store: &Store, extents: &Space, at: &[Index], spaces: &[Space]) -> Result<Vec<Option<Index>>, &'static str> {
     let mut points: Vec<Option<Index>> = extents.iter().map(|&n| (n == 1).then(|| Index::from(0))).collect();
     for (target, index) in store.at.iter().zip(at) {
         let target = plain_affine(target).ok_or("the producer scatters")?;
@@ -295,6 +296,10 @@ fn solve(store: &Store, extents: &Space, at: &[Index]) -> Result<Vec<Option<Inde
                 return Err("the consumer reads across the axes that the producer joins");
             }
             let form = Affine::new(own.into_iter().map(|(axis, k)| (axis, k / digit.weight)), 0);
+            // A window, or an axis longer than the digit, carries into the next one.
+            if !spaces.iter().all(|space| form.within(space, digit.extent)) {
+                return Err("the consumer reads across the axes that the producer joins");
+            }
             points[digit.axis.0 as usize] = Some(form.into());
             rest = Affine::new(others, 0);
         }

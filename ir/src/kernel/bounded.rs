@@ -312,7 +312,8 @@ pub fn binary_float(op: BinaryOp, a: Bounded, b: Bounded) -> Bounded {
         }
         BinaryOp::Pow => power(a, b),
         // The cut runs along the negative second axis; beside it, the angle may be that of the other side.
-        BinaryOp::Atan2 if !exact && b.low() <= 0.0 && x.abs() <= a.error => {
+        // At 0 the sign of the zero decides, which sums and products of zeros do not settle.
+        BinaryOp::Atan2 if b.low() <= 0.0 && x.abs() <= a.error => {
             let reach = if (a.error + b.error).is_finite() { std::f64::consts::TAU } else { f64::INFINITY };
             Bounded::rounded(x.atan2(y), reach, APPROXIMATE)
         }

@@ -1,8 +1,8 @@
 //! erf, erfc, the normal distribution and GELU.
 //!
-//! The tails are `e^(-a^2/2) g(a)` with a smooth g, a ratio of polynomials. The exponent reaches 88, where half a unit
-//! in its last place would be 64 units of the result: so the square is never rounded, but enters the reduced
-//! argument through one fma.
+//! The tails are `e^(-a^2/2) g(a)` with a smooth g, a ratio of polynomials. The exponent reaches
+//! 88, where half a unit in its last place would be 64 units of the result: so the square is never
+//! rounded, but enters the reduced argument through one fma.
 
 use super::Lanes;
 use super::exponential::{BIASED, LOG2_E};
@@ -11,80 +11,103 @@ use super::exponential::{BIASED, LOG2_E};
 const LN_2_SHORT: f32 = 0.693_145_75;
 const LN_2_SHORT_REST: f32 = 1.4286068e-6;
 
-/// e^r on `[-ln 2 / 2, ln 2 / 2]`, relative error 3.4e-9.
-const EXP: [f32; 7] = [1.0, 1.0, 0.49999994, 0.16666523, 0.0416682, 0.008368635, 0.001382954];
-/// erf x = x N(x^2) / D(x^2) on `[0, 3.88]`, relative error 5.8e-8.
-const ERF_NUMERATOR: [f32; 6] = [1.1283792, 0.18894616, 0.052590914, 0.0037119042, 0.00028528852, 2.0827908e-6];
-const ERF_DENOMINATOR: [f32; 6] = [1.0, 0.5007823, 0.11353734, 0.014861254, 0.0011524631, 3.845207e-5];
-/// Where erf has come within a quarter of a unit of 1.
-const ERF_ONE: f32 = 3.88;
-/// erfc(z) e^(z^2) on `[0, 9.4]`, relative error 2.6e-8.
-const ERFC: Ratio = (
-    [1.0, 1.2312521, 0.723999, 0.22554852, 0.032007024],
-    [1.0, 2.3596315, 2.3865514, 1.3111513, 0.39980385, 0.05673017],
-);
+/// erf(a) / a - 1 on `[0, 1]` in powers of a^2, relative error 4e-8 in erf.
+const ERF_NEAR: [f32; 6] = [0.12837912, -0.37612322, 0.11280156, -0.026710777, 0.0049170386, -0.0005629628];
+/// log2(erfc a) on `[1, 3.93]`, relative error 1.6e-8 in erf.
+const ERF_FAR: [f32; 6] = [-0.0037788996, -1.6123857, -0.9438703, -0.12810983, 0.021397417, -0.001669456];
+/// -2^f on `[-1/2, 1/2]`, relative error 1e-7.
+const MINUS_EXP2: [f32; 6] = [-1.0, -0.693147, -0.24022248, -0.055506878, -0.009671321, -0.0013281737];
+/// Where erf has come within half a unit of 1.
+const ERF_ONE: f32 = 3.93;
+/// erfc(z) for `0 <= z <= 9.4`, relative error 3e-8.
+const ERFC: Tail = Tail {
+    exp: [0.5641884, 0.5641884, 0.28209418, 0.09403059, 0.02350868, 0.0047214604, 0.00078012905],
+    n: [1.5597626, 2.0275517, 1.2428306, 0.40647224, 0.06159686],
+    r: [0.88, 0.5771334, 0.20484771, 0.030697746],
+};
 /// Where e^(-z^2) has a zero for its factor.
 const ERFC_ZERO: f32 = 9.37;
-/// erfc(a / sqrt 2) e^(a^2 / 2) / 2 on `[0, 13.3]`, relative error 1.4e-8.
-const NORMAL_TAIL: Ratio = (
-    [0.5, 0.43532825, 0.18101071, 0.039875392, 0.004001417],
-    [1.0, 1.6685413, 1.1933213, 0.46359086, 0.099960156, 0.010029923],
-);
+/// erfc(a / sqrt 2) / 2 for `0 <= a <= 13.3`, relative error 3e-8.
+const NORMAL: Tail = Tail {
+    exp: [0.39894134, 0.39894134, 0.19947064, 0.06648965, 0.01662329, 0.0033387952, 0.00055122917],
+    n: [1.9175751, 1.7525288, 0.7557025, 0.17365257, 0.018412275],
+    r: [1.53, 0.7015011, 0.17514418, 0.018345192],
+};
 /// Where e^(-a^2 / 2) has a zero for its factor.
 const NORMAL_ZERO: f32 = 13.25;
 
-type Ratio = ([f32; 5], [f32; 6]);
-
-/// erf x, as a ratio of polynomials of degree 11 and 10.
-pub fn erf<L: Lanes>(l: &L, x: L::Value) -> L::Value {
-    let x = l.max(l.constant(-ERF_ONE), x);
-    let x = l.min(l.constant(ERF_ONE), x);
-    let square = l.mul(x, x);
-    let numerator = l.mul(x, l.polynomial(square, &ERF_NUMERATOR));
-    l.div(numerator, l.polynomial(square, &ERF_DENOMINATOR))
+/// A tail as `c e^y N(a) / (a N(a) + R(a))`. Far out, this tends to `c e^y / a` whatever the
+/// rounding errors of N. Of the fits, which are equally good for a range of c and for any common
+/// factor of N and R, one was chosen whose value at 0 is exact and whose mantissas near 0 are
+/// large.
+struct Tail {
+    /// c e^y on `[-ln 2 / 2, ln 2 / 2]`.
+    exp: [f32; 7],
+    n: [f32; 5],
+    r: [f32; 4],
 }
 
-/// 1 - erf x, accurate in its tail: e^(-x^2) times a ratio for positive x, 2 minus that for negative.
+/// erf x: a polynomial of degree 11 below 1, from there `1 - 2^q(|x|)` with one of degree 5.
+pub fn erf<L: Lanes>(l: &L, x: L::Value) -> L::Value {
+    let a = l.min(l.constant(ERF_ONE), l.abs(x));
+    let square = l.mul(a, a);
+    let near = l.fma(a, l.polynomial(square, &ERF_NEAR), a);
+    let bias = l.constant(BIASED);
+    let log2_erfc = l.polynomial(a, &ERF_FAR);
+    let sum = l.add(log2_erfc, bias);
+    let fraction = l.sub(log2_erfc, l.sub(sum, bias));
+    let one = l.constant(1.0);
+    let far = l.fma(l.polynomial(fraction, &MINUS_EXP2), l.shl(sum, 23), one);
+    l.copysign(l.select(l.lt(a, one), near, far), x)
+}
+
+/// 1 - erf x, accurate in its tail: e^(-x^2) times a ratio for positive x, 2 minus that for
+/// negative.
 pub fn erfc<L: Lanes>(l: &L, x: L::Value) -> L::Value {
     let z = l.min(l.constant(ERFC_ZERO), l.abs(x));
-    let (p, factor) = exp_of_product(l, l.neg(z), z);
-    let tail = l.mul(times_ratio(l, p, z, &ERFC), factor);
-    l.select(l.lt(x, l.constant(0.0)), l.sub(l.constant(2.0), tail), tail)
+    let tail = ERFC.at(l, z, l.neg(z));
+    let two_less = l.sub(l.constant(2.0), tail);
+    l.select(l.lt(x, l.constant(0.0)), two_less, tail)
 }
 
 /// The normal distribution, erfc(-x / sqrt 2) / 2, accurate in its negative tail.
 pub fn normal_cdf<L: Lanes>(l: &L, x: L::Value) -> L::Value {
-    let (_, tail, factor) = normal_tail(l, x);
-    let tail = l.mul(tail, factor);
-    l.select(l.lt(x, l.constant(0.0)), tail, l.sub(l.constant(1.0), tail))
-}
-
-/// x times [`normal_cdf`], as max(x, 0) - |x| Q(|x|) with Q the upper tail. The product keeps its power of two to the
-/// last, because x Q(x) may be normal where Q(x) is not. 0 at -inf, which is the limit.
-pub fn gelu<L: Lanes>(l: &L, x: L::Value) -> L::Value {
-    let (a, tail, factor) = normal_tail(l, x);
-    l.fma(l.neg(l.mul(a, tail)), factor, l.max(l.constant(0.0), x))
-}
-
-/// a = |x|, held where the tail is 0, and two numbers whose product is the upper tail at a.
-fn normal_tail<L: Lanes>(l: &L, x: L::Value) -> (L::Value, L::Value, L::Value) {
     let a = l.min(l.constant(NORMAL_ZERO), l.abs(x));
-    let (p, factor) = exp_of_product(l, l.mul(a, l.constant(-0.5)), a);
-    (a, times_ratio(l, p, a, &NORMAL_TAIL), factor)
+    let tail = NORMAL.at(l, a, l.mul(a, l.constant(-0.5)));
+    let one_less = l.sub(l.constant(1.0), tail);
+    l.select(l.lt(x, l.constant(0.0)), tail, one_less)
 }
 
-/// Polynomial and power of two whose product is e^(a b), for `-127.4 ln 2 < a b <= 0`. The product a b is rounded only
-/// after its multiple of ln 2 has been taken away.
-fn exp_of_product<L: Lanes>(l: &L, a: L::Value, b: L::Value) -> (L::Value, L::Value) {
-    let bias = l.constant(BIASED);
-    let sum = l.fma(a, l.mul(b, l.constant(LOG2_E)), bias);
-    let n = l.sub(sum, bias);
-    let r = l.fma(a, b, l.mul(n, l.constant(-LN_2_SHORT)));
-    let r = l.fma(n, l.constant(-LN_2_SHORT_REST), r);
-    (l.polynomial(r, &EXP), l.shl(sum, 23))
+/// x times [`normal_cdf`], as max(x, 0) - |x| Q(|x|) with Q the upper tail. The product a Q(a) is
+/// `c e^y M / (M + R)` with `M = a N`, so that it has no rounding error more than Q, and keeps its
+/// power of two to the last, because it may be normal where Q is not. 0 at -inf, which is the limit.
+pub fn gelu<L: Lanes>(l: &L, x: L::Value) -> L::Value {
+    let a = l.min(l.constant(NORMAL_ZERO), l.abs(x));
+    let (exp, factor) = NORMAL.exp_of_product(l, a, l.mul(a, l.constant(-0.5)));
+    let m = l.mul(a, l.polynomial(a, &NORMAL.n));
+    let denominator = l.add(m, l.polynomial(a, &NORMAL.r));
+    let product = l.div(l.mul(m, exp), denominator);
+    l.fma(l.neg(product), factor, l.max(l.constant(0.0), x))
 }
 
-/// `p N(a) / D(a)`.
-fn times_ratio<L: Lanes>(l: &L, p: L::Value, a: L::Value, (numerator, denominator): &Ratio) -> L::Value {
-    l.div(l.mul(p, l.polynomial(a, numerator)), l.polynomial(a, denominator))
+impl Tail {
+    /// The tail at a, where y = a b.
+    fn at<L: Lanes>(&self, l: &L, a: L::Value, b: L::Value) -> L::Value {
+        let (exp, factor) = self.exp_of_product(l, a, b);
+        let n = l.polynomial(a, &self.n);
+        let denominator = l.fma(a, n, l.polynomial(a, &self.r));
+        l.mul(l.div(l.mul(n, exp), denominator), factor)
+    }
+
+    /// Two numbers, the second a power of two, whose product is `c e^(a b)`, for
+    /// `-127.4 ln 2 < a b <= 0`. The product a b is rounded only after its multiple of ln 2 has been
+    /// taken away.
+    fn exp_of_product<L: Lanes>(&self, l: &L, a: L::Value, b: L::Value) -> (L::Value, L::Value) {
+        let bias = l.constant(BIASED);
+        let sum = l.fma(b, l.mul(a, l.constant(LOG2_E)), bias);
+        let n = l.sub(sum, bias);
+        let y = l.fma(b, a, l.mul(n, l.constant(-LN_2_SHORT)));
+        let y = l.fma(n, l.constant(-LN_2_SHORT_REST), y);
+        (l.polynomial(y, &self.exp), l.shl(sum, 23))
+    }
 }

@@ -29,7 +29,8 @@ pub fn acosh<L: Lanes>(l: &L, x: L::Value) -> L::Value {
     l.select(l.lt(x, one), l.constant(f32::NAN), y)
 }
 
-/// atanh |x| = log1p(2 |x| / (1 - |x|)) / 2; infinite at 1, NaN above, where the ratio is at most -2.
+/// atanh |x| = log1p(2 |x| / (1 - |x|)) / 2; infinite at 1, NaN above, where the ratio is at most
+/// -2.
 pub fn atanh<L: Lanes>(l: &L, x: L::Value) -> L::Value {
     let a = l.abs(x);
     let ratio = l.div(l.add(a, a), l.sub(l.constant(1.0), a));

@@ -38,34 +38,41 @@ pub fn atan<L: Lanes>(l: &L, x: L::Value) -> L::Value {
     let a = l.abs(x);
     let one = l.constant(1.0);
     let steep = l.gt(a, one);
-    let z = l.div(l.select(steep, one, a), l.select(steep, a, one));
-    l.copysign(first_octants(l, z, steep), x)
+    let angle = atan_unit(l, l.div(l.select(steep, one, a), l.select(steep, a, one)));
+    let other = l.add(l.sub(l.constant(FRAC_PI_2_REST), angle), l.constant(FRAC_PI_2));
+    l.copysign(l.select(steep, other, angle), x)
 }
 
-/// The angle of the point (x, y), in `[-pi, pi]`, with the signs of zeros as in C: the smaller coordinate over the larger,
-/// then mirrored.
+/// The angle of the point (x, y), in `[-pi, pi]`, with the signs of zeros as in C: the smaller
+/// coordinate over the larger, then mirrored.
 pub fn atan2<L: Lanes>(l: &L, y: L::Value, x: L::Value) -> L::Value {
     let (ax, ay) = (l.abs(x), l.abs(y));
     let steep = l.gt(ay, ax);
     let small = l.select(steep, ax, ay);
     let large = l.select(steep, ay, ax);
-    let one = l.constant(1.0);
-    let z = l.div(small, l.select(l.eq(large, l.constant(0.0)), one, large));
-    // Two infinities are on the diagonal.
-    let z = l.select(l.eq(small, l.constant(f32::INFINITY)), one, z);
-    let angle = first_octants(l, z, steep);
-    let mirrored = l.add(l.sub(l.constant(PI_REST), angle), l.constant(PI));
-    // The sign bit of x, because -0 is on the left.
+    // Two infinities are on the diagonal, two zeros on the axis.
+    let z = l.select(l.eq(small, large), l.constant(1.0), l.div(small, large));
+    let z = l.select(l.eq(large, l.constant(0.0)), small, z);
+    // The angle from the nearest half axis: 0, pi / 2 or pi, and against the clock where exactly
+    // one of `steep` and `left` holds. The sign bit of x, because -0 is on the left.
     let left = l.ilt(x, l.int_constant(0));
-    l.copysign(l.select(left, mirrored, angle), y)
+    let axis = l.select(left, l.constant(PI), l.constant(0.0));
+    let axis = l.select(steep, l.constant(FRAC_PI_2), axis);
+    let backward = l.xor(x, l.select(steep, l.int_constant(i32::MIN), l.int_constant(0)));
+    let angle = l.xor(atan_unit(l, z), l.and(backward, l.int_constant(i32::MIN)));
+    l.copysign(plus_axis(l, axis, angle), y)
 }
 
-/// atan z, or pi / 2 less that, for z in `[0, 1]`.
-fn first_octants<L: Lanes>(l: &L, z: L::Value, steep: L::Mask) -> L::Value {
+/// atan z for z in `[0, 1]`.
+fn atan_unit<L: Lanes>(l: &L, z: L::Value) -> L::Value {
     let square = l.mul(z, z);
-    let angle = l.fma(l.mul(z, square), l.polynomial(square, &ATAN), z);
-    let other = l.add(l.sub(l.constant(FRAC_PI_2_REST), angle), l.constant(FRAC_PI_2));
-    l.select(steep, other, angle)
+    l.fma(l.mul(z, square), l.polynomial(square, &ATAN), z)
+}
+
+/// `axis + angle`, for a multiple of pi / 2 that has been rounded.
+fn plus_axis<L: Lanes>(l: &L, axis: L::Value, angle: L::Value) -> L::Value {
+    const REST: f32 = FRAC_PI_2_REST / FRAC_PI_2;
+    l.add(l.fma(axis, l.constant(REST), angle), axis)
 }
 
 /// Whether |x| is above 1/2, and asin s, where s is |x| below 1/2 and sqrt((1 - |x|) / 2) above:

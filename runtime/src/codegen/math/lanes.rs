@@ -2,13 +2,13 @@
 
 /// Emits operations on vectors of 32-bit lanes, or does them.
 ///
-/// A [`Value`](Lanes::Value) has no type of its own: each operation reads its lanes as f32 or as i32, and a change of
-/// view costs nothing. Arithmetic on f32 rounds to nearest even, once; integer arithmetic wraps. Subnormal numbers
-/// may be flushed to zero by arithmetic and compares, but not by `select`, `abs`, `neg`, `copysign` and the integer
-/// operations, which move bits.
+/// A [`Value`](Lanes::Value) has no type of its own: each operation reads its lanes as f32 or as
+/// i32, and a change of view costs nothing. Arithmetic on f32 rounds to nearest even, once; integer
+/// arithmetic wraps. Subnormal numbers may be flushed to zero by arithmetic and compares, but not
+/// by `select`, `abs`, `neg`, `copysign` and the integer operations, which move bits.
 ///
-/// Methods take `&self`, so that formulas can be nested as they are written on paper; a lowering keeps its
-/// instruction builder in a `RefCell`.
+/// Methods take `&self`, so that formulas can be nested as they are written on paper; a lowering
+/// keeps its instruction builder in a `RefCell`.
 pub trait Lanes {
     /// A vector of 32-bit lanes.
     type Value: Copy;
@@ -95,8 +95,8 @@ pub trait Lanes {
     fn ieq(&self, a: Self::Value, b: Self::Value) -> Self::Mask;
     /// `a < b` on signed integers.
     fn ilt(&self, a: Self::Value, b: Self::Value) -> Self::Mask;
-    /// An integral f32 with `|a| <= 2^22` to i32. The functions here ask no more, so that adding 1.5 * 2^23 and
-    /// subtracting its bits will do.
+    /// An integral f32 with `|a| <= 2^22` to i32. The functions here ask no more, so that adding
+    /// 1.5 * 2^23 and subtracting its bits will do.
     fn to_int(&self, a: Self::Value) -> Self::Value;
     /// Any i32 to the nearest f32.
     fn to_float(&self, a: Self::Value) -> Self::Value;

@@ -1,8 +1,8 @@
 //! log, log2, log1p.
 //!
-//! `x = 2^k (1 + f)` with `1 + f` from sqrt(1/2) to sqrt(2), taken from the bits of x, and
-//! `log x = k ln 2 + (f - f^2 / 2 + f^3 P(f))`. A subnormal x is its bits as an integer times 2^-149, which also holds
-//! where arithmetic takes subnormals for zeros.
+//! `x = 2^k (1 + f)` with `1 + f` from sqrt(1/2) to sqrt(2), taken from the bits of x, and `log x =
+//! k ln 2 + (f - f^2 / 2 + f^3 P(f))`. A subnormal x is its bits as an integer times 2^-149, which
+//! also holds where arithmetic takes subnormals for zeros.
 
 use super::Lanes;
 use super::exponential::{LN_2, LN_2_REST};
@@ -13,7 +13,8 @@ const MANTISSA: i32 = 0x007f_ffff;
 /// The bits of 2^-126.
 const SMALLEST_NORMAL: i32 = 0x0080_0000;
 
-/// (log(1 + f) - f + f^2 / 2) / f^3 on `[sqrt(1/2) - 1, sqrt(2) - 1]`, relative error 1.6e-8 in the logarithm.
+/// (log(1 + f) - f + f^2 / 2) / f^3 on `[sqrt(1/2) - 1, sqrt(2) - 1]`, relative error 1.6e-8 in the
+/// logarithm.
 const LOG: [f32; 8] =
     [0.3333333, -0.25000525, 0.19999832, -0.16629384, 0.14235982, -0.13155039, 0.12555608, -0.07386824];
 /// (log2(1 + f) / f - log2 e) / f on the same interval, relative error 6e-9 in the logarithm.
@@ -47,8 +48,8 @@ pub fn log1p<L: Lanes>(l: &L, x: L::Value) -> L::Value {
     l.select(l.lt(x, minus_one), l.constant(f32::NAN), y)
 }
 
-/// log(1 + x) for finite x above -1. The exponent k is that of 1 + x rounded; `f = 2^-k x + (2^-k - 1)` rounds once
-/// and is x itself where k is zero.
+/// log(1 + x) for finite x above -1. The exponent k is that of 1 + x rounded; `f = 2^-k x + (2^-k -
+/// 1)` rounds once and is x itself where k is zero.
 pub(super) fn log1p_inside<L: Lanes>(l: &L, x: L::Value) -> L::Value {
     let one = l.constant(1.0);
     let sum = l.add(one, x);
@@ -81,7 +82,8 @@ fn cubic_tail<L: Lanes>(l: &L, f: L::Value) -> L::Value {
     l.fma(f, l.polynomial(f, &LOG), l.constant(-0.5))
 }
 
-/// `y` for positive finite x, and what a logarithm is elsewhere. Compares integers, which see subnormals.
+/// `y` for positive finite x, and what a logarithm is elsewhere. Compares integers, which see
+/// subnormals.
 fn logarithm_ends<L: Lanes>(l: &L, x: L::Value, y: L::Value) -> L::Value {
     let zero = l.int_constant(0);
     let y = l.select(l.lt(x, l.constant(f32::INFINITY)), y, x);

@@ -1,8 +1,8 @@
 //! pow.
 //!
-//! `x^y = 2^(y log2 |x|)` with the logarithm as a sum of two floats, because its error is multiplied by up to 128:
-//! with `s = f / (2 + f)`, `log2(1 + f) = s (c + s^2 P(s^2))`, where s and c = 2 / ln 2 are sums of two floats and
-//! the last term is below a hundredth.
+//! `x^y = 2^(y log2 |x|)` with the logarithm as a sum of two floats, because its error is
+//! multiplied by up to 128: with `s = f / (2 + f)`, `log2(1 + f) = s (c + s^2 P(s^2))`, where s and
+//! c = 2 / ln 2 are sums of two floats and the last term is below a hundredth.
 
 use super::Lanes;
 use super::exponential::exp2_sum;
@@ -10,12 +10,13 @@ use super::logarithm::split;
 
 /// 2 / ln 2 and what its rounding left.
 const LEAD: (f32, f32) = (2.88539, 3.851926e-8);
-/// (log2((1 + s) / (1 - s)) / s - 2 / ln 2) / s^2 on `[0, 3 - sqrt 8]` in powers of s^2, relative error 1.1e-11 in the
-/// logarithm.
+/// (log2((1 + s) / (1 - s)) / s - 2 / ln 2) / s^2 on `[0, 3 - sqrt 8]` in powers of s^2, relative
+/// error 1.1e-11 in the logarithm.
 const TAIL: [f32; 4] = [0.9617967, 0.5770788, 0.41192725, 0.33649078];
 
-/// x^y with the special values of C: 1 where y is 0 or x is 1, whatever the other; NaN where x is negative and y not an
-/// integer; the sign of x where y is an odd integer; limits at zeros and infinities.
+/// x^y with the special values of C: 1 where y is 0 or x is 1, whatever the other; NaN where x is
+/// negative and y not an integer; the sign of x where y is an odd integer; limits at zeros and
+/// infinities.
 pub fn pow<L: Lanes>(l: &L, x: L::Value, y: L::Value) -> L::Value {
     let one = l.constant(1.0);
     let infinity = l.constant(f32::INFINITY);
@@ -72,9 +73,12 @@ fn log2_pair<L: Lanes>(l: &L, a: L::Value) -> (L::Value, L::Value) {
     let lead = l.constant(LEAD.0);
     let product = l.mul(s, lead);
     let product_rest = l.fma(s, lead, l.neg(product));
-    let rest = l.fma(s, slope, l.fma(s_rest, lead, product_rest));
+    // The derivative in s is lead + 3 slope, near enough.
+    let derivative = l.fma(slope, l.constant(3.0), lead);
+    let rest = l.fma(s, slope, l.fma(s_rest, derivative, product_rest));
 
-    // |k| >= |product| or k = 0, so that this sum loses nothing; then one more, so that `low` is below half a unit.
+    // |k| >= |product| or k = 0, so that this sum loses nothing; then one more, so that `low` is
+    // below half a unit.
     let sum = l.add(k, product);
     let low = l.add(l.sub(product, l.sub(sum, k)), rest);
     let high = l.add(sum, low);

@@ -1,9 +1,10 @@
 //! Large angles in turns, exactly, without tables or variable shifts (after Payne and Hanek, 1983).
 //!
-//! `|x| = m 2^e` with a 24-bit integer m. Of the digits of 1 / (2 pi), those before position e make whole turns and
-//! those after e + 96 are too small to matter: 96 digits times m, modulo 2^96, are the fraction of a turn, of which the
-//! upper 64 bits are kept. No f32 is nearer to a multiple of pi / 2 than about 2^-30, so that 30 correct bits and more
-//! remain after any cancellation. The window of digits is chosen by two selects a word and a multiplication by a power of two.
+//! `|x| = m 2^e` with a 24-bit integer m. Of the digits of 1 / (2 pi), those before position e make
+//! whole turns and those after e + 96 are too small to matter: 96 digits times m, modulo 2^96, are
+//! the fraction of a turn, of which the upper 64 bits are kept. No f32 is nearer to a multiple of
+//! pi / 2 than about 2^-30, so that 30 correct bits and more remain after any cancellation. The
+//! window of digits is chosen by two selects a word and a multiplication by a power of two.
 
 use super::Lanes;
 
@@ -16,8 +17,8 @@ pub(super) struct Turns<L: Lanes> {
     low: L::Value,
 }
 
-/// An angle as a whole number of half or quarter turns, of which only the parity is kept, and a rest in
-/// `[-1/2, 1/2]` of them.
+/// An angle as a whole number of half or quarter turns, of which only the parity is kept, and a
+/// rest in `[-1/2, 1/2]` of them.
 pub(super) struct Fraction<L: Lanes> {
     /// The parity of the whole number in the lowest bit; other bits are anything.
     pub parity: L::Value,

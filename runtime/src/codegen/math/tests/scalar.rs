@@ -4,8 +4,8 @@ use std::cell::Cell;
 
 use super::super::Lanes;
 
-/// One lane that counts its operations (constants are free). With `FLUSH`, arithmetic and compares take subnormal
-/// arguments and results for zeros of their sign, as x86 does under FTZ and DAZ.
+/// One lane that counts its operations (constants are free). With `FLUSH`, arithmetic and compares
+/// take subnormal arguments and results for zeros of their sign, as x86 does under FTZ and DAZ.
 #[derive(Default)]
 pub struct Scalar<const FLUSH: bool> {
     operations: Cell<usize>,
