@@ -8,7 +8,7 @@ use fusewright_ir::{Graph, GraphBuilder, NodeId, ValueId};
 /// What takes the place of a node's only output.
 enum Instead {
     Value(ValueId),
-    Node(Op, Vec<ValueId>),
+    Node(Box<Op>, Vec<ValueId>),
 }
 
 type Rule = fn(&Graph, &Node) -> Option<Instead>;
@@ -37,7 +37,7 @@ fn replace(graph: &mut Graph, id: NodeId, instead: Instead) {
             let (name, span) = (graph.node(id).name.clone(), graph.node(id).span.clone());
             let mut build = GraphBuilder::on(std::mem::take(graph));
             build.set_span(span);
-            let value = build.node(&name, op, &inputs);
+            let value = build.node(&name, *op, &inputs);
             *graph = build.finish();
             value
         }
@@ -115,7 +115,7 @@ fn permutation(graph: &Graph, node: &Node) -> Option<Instead> {
     let before = graph.node(node.inputs[0].node);
     let first = order_of(graph, before)?;
     let dims = order.iter().map(|&axis| first[axis] as i32).collect();
-    Some(Instead::Node(Op::Permute(Permute { dims }), before.inputs.to_vec()))
+    Some(Instead::Node(Box::new(Op::Permute(Permute { dims })), before.inputs.to_vec()))
 }
 
 /// relu(relu(x)), abs(abs(x)) and the like; -(-x).
@@ -144,8 +144,8 @@ fn small_power(graph: &Graph, node: &Node) -> Option<Instead> {
     let x = node.inputs[0];
     match exponent {
         1.0 => Some(Instead::Value(x)),
-        2.0 => Some(Instead::Node(Op::Map(Map::named("Mul")?), vec![x, x])),
-        -1.0 => Some(Instead::Node(Op::Map(Map::named("Reciprocal")?), vec![x])),
+        2.0 => Some(Instead::Node(Box::new(Op::Map(Map::named("Mul")?)), vec![x, x])),
+        -1.0 => Some(Instead::Node(Box::new(Op::Map(Map::named("Reciprocal")?)), vec![x])),
         _ => None,
     }
 }

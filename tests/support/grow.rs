@@ -306,7 +306,7 @@ impl Grower {
         let mut left: usize = self.dims(value).iter().product();
         let mut shape = Vec::new();
         for _ in 1..rank.max(1) {
-            let divisors: Vec<usize> = (1..=left.min(20)).filter(|n| left % n == 0).collect();
+            let divisors: Vec<usize> = (1..=left.min(20)).filter(|n| left.is_multiple_of(*n)).collect();
             let length = self.random.pick(&divisors);
             shape.push(length.to_string());
             left /= length;

@@ -180,6 +180,7 @@ pub enum CompareOp {
 
 /// One scalar value.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[allow(clippy::large_enum_variant, reason = "most scalars of a kernel are loads; a box each would cost more")]
 pub enum Scalar {
     /// A constant.
     Const(Literal),

@@ -262,7 +262,7 @@ pub fn divide(k: &mut KernelBuilder, sum: ScalarId, counts: &[Count]) -> ScalarI
 ///
 /// # Errors
 /// Where the rank is neither `spatial + 1` nor `spatial + 2`.
-pub fn image<'a>(ty: &'a TensorType, spatial: usize) -> Result<(&'a [Dim], &'a Dim, &'a [Dim]), Mismatch> {
+pub fn image(ty: &TensorType, spatial: usize) -> Result<(&[Dim], &Dim, &[Dim]), Mismatch> {
     let axes = ["length", "height, width", "depth, height, width"][spatial - 1];
     match ty.rank().checked_sub(spatial + 1) {
         Some(batch @ 0..=1) => Ok((&ty.shape[..batch], &ty.shape[batch], &ty.shape[batch + 1..])),

@@ -1,4 +1,4 @@
-//! What a plan means: its steps run by the scalar semantics of [`crate::kernel::evaluate`] on the bytes that the plan
+//! What a plan means: its steps run by the scalar semantics of [`crate::kernel::evaluate()`] on the bytes that the plan
 //! assigns, with a mark for every byte that was written. A buffer placed over one that is still needed, a halo that
 //! nobody filled or a step too early cannot hide.
 

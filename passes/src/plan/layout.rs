@@ -97,10 +97,10 @@ fn count_votes(draft: &Draft) -> Vec<Vec<u64>> {
             };
             let axes: Vec<Axis> = (0..kernel.outer.len() as u32).map(Axis).filter(own).collect();
             for store in &kernel.stores {
-                let dims = store.at.iter().enumerate().filter(|(_, index)| {
+                let mut dims = store.at.iter().enumerate().filter(|(_, index)| {
                     plain(index).is_some_and(|form| axes.iter().any(|&axis| form.coefficient(axis) == 1))
                 });
-                if let Some((dim, _)) = dims.last() {
+                if let Some((dim, _)) = dims.next_back() {
                     votes[store.buffer.0 as usize][dim] += cost;
                 }
             }

@@ -115,7 +115,7 @@ fn blocks(plan: &Plan) -> Vec<Block> {
         };
         let mut used = (0..plan.steps.len()).filter(|&step| uses(step));
         if let Some(first) = used.next() {
-            blocks.push(Block { id, first, last: used.last().unwrap_or(first), offset, bytes: buffer.bytes() });
+            blocks.push(Block { id, first, last: used.next_back().unwrap_or(first), offset, bytes: buffer.bytes() });
         }
     }
     blocks

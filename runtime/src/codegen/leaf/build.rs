@@ -247,6 +247,9 @@ const MOST_INNER: usize = 16;
 /// Loops of so many steps in all, times the points of the tile, are written out.
 const UNROLLED_POINTS: usize = 80;
 
+/// Handles one vector along an inner lane axis: its chain, and the carried values, which it gives anew.
+type ChainBody<'b, B> = dyn FnMut(&mut B, usize, &[Vector]) -> Vec<Vector> + 'b;
+
 /// Vectors in flight along an inner lane axis, so that additions overlap.
 const CHAINS: usize = 4;
 
@@ -553,7 +556,7 @@ impl Builder<'_> {
         chains: usize,
         roots: &[ScalarId],
         starts: &[Vector],
-        body: &mut dyn FnMut(&mut Self, usize, &[Vector]) -> Vec<Vector>,
+        body: &mut ChainBody<'_, Self>,
     ) -> Vec<Vector> {
         let (width, lane) = (self.writer.width(), self.lane.0 as usize);
         let step = width * chains;
