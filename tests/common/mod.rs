@@ -3,8 +3,8 @@
 use fusewright::ir::graph::Graph;
 use fusewright::ir::kernel::Program;
 use fusewright::ir::ops::Op;
-use fusewright::ir::plan::Plan;
-use fusewright::ir::{Array, Tensor};
+use fusewright::ir::plan::{Plan, verify};
+use fusewright::ir::{Array, Model, Tensor};
 use fusewright::passes::plan::{PlanOptions, plan};
 use fusewright::runtime::{Executable, Session, Settings, View, ViewMut};
 use std::collections::BTreeMap;
@@ -18,6 +18,14 @@ pub struct Case {
 }
 
 impl Case {
+    /// The network of a model in RON, after the passes over graphs.
+    pub fn parse(text: &str) -> Case {
+        let model = Model::parse("case.ron", text).unwrap_or_else(|faults| panic!("{faults:?}\n{text}"));
+        let mut graph = model.graph;
+        fusewright::passes::pipeline::run(&mut graph, &mut |_, _, _| {});
+        Case::new(graph)
+    }
+
     /// Runs the reference.
     pub fn new(graph: Graph) -> Case {
         let mut seed = 1u64;
@@ -59,6 +67,7 @@ impl Case {
     /// Plans, compiles and runs twice, and compares all outputs of both runs with the reference.
     pub fn check(&self, fused: bool, options: &PlanOptions) -> Plan {
         let plan = plan(self.program(fused), options);
+        assert_eq!(verify(&plan), Ok(()), "{plan}");
         let settings = Settings { verify: true, listings: false };
         let executable = Executable::new(plan.clone(), settings, |name| self.given.get(name)).unwrap();
         let mut session = Session::new(Arc::new(executable));
@@ -77,14 +86,17 @@ impl Case {
                 .collect();
             session.run(&inputs, &mut outputs).unwrap();
             for ((port, got), wanted) in plan.outputs.iter().zip(&got).zip(&self.wanted) {
-                let scale = wanted.data.iter().fold(1.0f64, |most, x| most.max(x.abs()));
-                for (i, (&got, &wanted)) in got.iter().zip(&wanted.data).enumerate() {
-                    let error = (f64::from(got) - wanted).abs();
-                    let name = &port.name;
-                    assert!(error <= 1e-5 * scale, "run {run}, {name}[{i}]: expected {wanted}, found {got}");
-                }
+                let got: Vec<f64> = got.iter().map(|&x| f64::from(x)).collect();
+                compare(&format!("run {run} of {}", port.name), &got, &wanted.data);
             }
         }
         plan
+    }
+}
+
+fn compare(what: &str, got: &[f64], wanted: &[f64]) {
+    let scale = wanted.iter().fold(1.0f64, |most, x| most.max(x.abs()));
+    for (i, (&got, &wanted)) in got.iter().zip(wanted).enumerate() {
+        assert!((got - wanted).abs() <= 1e-5 * scale, "{what}: expected {wanted} at {i}, found {got}");
     }
 }
