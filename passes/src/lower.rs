@@ -1,9 +1,11 @@
 //! Graph to kernels, one node at a time. What belongs together is joined by `fuse`.
 
+use crate::merge;
 use fusewright_ir::graph::{Graph, NodeMap};
 use fusewright_ir::kernel::build::Operand;
-use fusewright_ir::kernel::{BufferId, BufferInfo, NamedKernel, Program, Role};
+use fusewright_ir::kernel::{BufferId, BufferInfo, Kernel, Literal, NamedKernel, Program, Role, Scalar};
 use fusewright_ir::ops::{Op, Site};
+use fusewright_ir::tensor::{Data, Tensor};
 
 /// The kernels of every node, in topological order, each value in a buffer of its own.
 ///
@@ -36,6 +38,7 @@ pub fn lower(graph: &Graph) -> Program {
         }
         for kernel in kernels {
             let about = node.op.spec().name().to_string();
+            let kernel = with_literals(&kernel, &program);
             program.kernels.push(NamedKernel { nodes: vec![node.name.clone()], about, kernel });
         }
     }
@@ -44,4 +47,26 @@ pub fn lower(graph: &Graph) -> Program {
         program.outputs.push((output.name.clone(), buffer));
     }
     program
+}
+
+/// The kernel with constants of one element as literals: code that knows a number is shorter than code that reads one.
+fn with_literals(kernel: &Kernel, program: &Program) -> Kernel {
+    let literal = |scalar: &Scalar| match scalar {
+        Scalar::Load { buffer, outside: None, .. } => match &program.buffers.get(buffer.0 as usize)?.role {
+            Role::Constant(tensor) => literal_of(tensor),
+            _ => None,
+        },
+        _ => None,
+    };
+    merge::rewritten(kernel, |scalar| literal(scalar).map(Scalar::Const))
+}
+
+fn literal_of(tensor: &Tensor) -> Option<Literal> {
+    match tensor.data() {
+        Data::F32(elements) => <[f32; 1]>::try_from(elements.as_slice()).ok().map(|[x]| Literal::f32(x)),
+        Data::I64(elements) => <[i64; 1]>::try_from(elements.as_slice()).ok().map(|[n]| Literal::I64(n)),
+        Data::I32(elements) => <[i32; 1]>::try_from(elements.as_slice()).ok().map(|[n]| Literal::I32(n)),
+        Data::U32(elements) => <[u32; 1]>::try_from(elements.as_slice()).ok().map(|[n]| Literal::U32(n)),
+        Data::U8(_) | Data::Bool(_) | Data::F64(_) => None,
+    }
 }

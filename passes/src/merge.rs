@@ -128,8 +128,18 @@ pub fn is_identity(at: &[Index], extents: &[usize]) -> bool {
 
 /// The same kernel with scalars that nothing needs left out.
 pub fn compacted(kernel: &Kernel) -> Kernel {
+    rewritten(kernel, |_| None)
+}
+
+/// The same kernel with each scalar that `change` answers to in place of the old one, which has the same type.
+pub fn rewritten(kernel: &Kernel, change: impl Fn(&Scalar) -> Option<Scalar>) -> Kernel {
     let mut result = Kernel { body: ScalarDag::default(), ..kernel.clone() };
-    let renamed = transplant(&mut result.body, kernel, &Affine::clone, |_| None);
+    let mut renamed: HashMap<ScalarId, ScalarId> = HashMap::new();
+    for id in kernel.live() {
+        let scalar = kernel.body.get(id);
+        let new = change(scalar).unwrap_or_else(|| scalar.map(|id| renamed[&id], Affine::clone));
+        renamed.insert(id, result.body.intern(new, kernel.body.dtype(id)));
+    }
     for fold in &mut result.folds {
         fold.value = renamed[&fold.value];
     }

@@ -52,6 +52,10 @@ pub fn schedule(draft: &Draft, draft_kernel: &DraftKernel, machine: &Machine) ->
     schedule
 }
 
+/// Points along the vector axis of one call of a leaf that folds nothing: long enough that the call costs nothing, short
+/// enough to leave parts for several threads.
+const STRETCH: u32 = 2048;
+
 struct Facts<'a> {
     draft: &'a Draft,
     kernel: &'a Kernel,
@@ -186,9 +190,9 @@ impl Facts<'_> {
         let longest = extent.next_multiple_of(width).min(machine.most_lanes());
         let parts: u32 = self.kernel.folds.iter().map(|fold| fold.kind.results(DType::F32).len() as u32).sum();
         if parts == 0 {
-            let heavy = self.kernel.live().iter().any(|&id| matches!(self.kernel.body.get(id), Scalar::Unary(..)));
-            let vectors = if heavy { 2 } else { 4 };
-            return Tile { lanes: longest.min(vectors * width), second: None };
+            // Nothing is kept from point to point: a leaf loops along the whole axis, or a good part of it.
+            let lanes = if extent <= 2 * STRETCH { extent } else { STRETCH };
+            return Tile { lanes, second: None };
         }
         let accumulators = (machine.accumulators / parts).max(1);
         let fold_reads: Vec<&Read> = self.reads.iter().filter(|read| matches!(read.part, Part::Fold(_))).collect();

@@ -231,14 +231,22 @@ pub fn build(recipe: &Recipe, lane: Axis, tile: &Tile, width: usize) -> Built {
         folded: HashMap::new(),
         depends: dependencies(recipe),
         lanes: width,
+        stretch: Stretch { begin: 0, length: tile.get(lane.0 as usize).copied().unwrap_or(1), step: None },
     };
     for fold in 0..recipe.kernel.folds.len() {
         builder.fold(fold);
     }
-    for store in 0..recipe.kernel.stores.len() {
-        builder.store(store);
-    }
+    builder.stores();
     Built { leaf: builder.writer.finish(), parameters: builder.parameters }
+}
+
+/// The points of a tile along an outer lane axis that are computed together.
+#[derive(Clone, Copy, Debug)]
+struct Stretch {
+    begin: usize,
+    length: usize,
+    /// The loop that repeats it, and the points from one step to the next.
+    step: Option<(LoopId, i64)>,
 }
 
 /// More inner axes than any kernel has.
@@ -289,6 +297,7 @@ struct Builder<'a> {
     depends: Vec<u64>,
     /// Lanes in use of the vector at hand, along an inner lane axis.
     lanes: usize,
+    stretch: Stretch,
 }
 
 impl Builder<'_> {
@@ -304,11 +313,14 @@ impl Builder<'_> {
     fn points(&self) -> Vec<Point> {
         let mut points = vec![Point::from_elem(0, self.n_outer() + 1)];
         for (axis, &size) in self.tile.iter().enumerate() {
-            let step = if axis == self.lane.0 as usize { self.writer.width() } else { 1 };
+            let (range, step) = match axis == self.lane.0 as usize {
+                true => (self.stretch.begin..self.stretch.begin + self.stretch.length, self.writer.width()),
+                false => (0..size, 1),
+            };
             points = points
                 .iter()
                 .flat_map(|point| {
-                    (0..size).step_by(step).map(move |i| {
+                    range.clone().step_by(step).map(move |i| {
                         let mut next = point.clone();
                         next[axis] = i as u32;
                         next
@@ -457,6 +469,34 @@ impl Builder<'_> {
             FoldKind::Product => self.writer.binary(Binary::Mul, a, b),
             FoldKind::Max | FoldKind::Min => self.writer.extreme(kind == FoldKind::Max, a, b),
             _ => self.writer.binary(Binary::Add, a, b),
+        }
+    }
+
+    /// All stores. Where nothing is folded, a long tile along an outer lane axis is a loop over a few vectors.
+    fn stores(&mut self) {
+        let kernel = &self.recipe.kernel;
+        let (length, chunk) = (self.stretch.length, CHAINS * self.writer.width());
+        let all = |builder: &mut Self| (0..kernel.stores.len()).for_each(|number| builder.store(number));
+        if self.lane_is_inner() || !kernel.folds.is_empty() || length <= chunk {
+            return all(self);
+        }
+        let roots: Vec<ScalarId> = kernel.stores.iter().map(|store| store.value).collect();
+        self.stretch = Stretch { begin: 0, length: chunk, step: None };
+        if kernel.stores.iter().all(|store| store.inner.is_empty()) {
+            let lane = [self.lane];
+            self.hoist(&roots, &lane);
+        }
+        let (id, _) = self.writer.begin_loop(&[]);
+        self.stretch.step = Some((id, chunk as i64));
+        self.scopes.push(HashMap::new());
+        all(self);
+        self.scopes.pop();
+        self.writer.end_loop(id, (length / chunk) as u64, &[], &[], &[]);
+        self.stretch = Stretch { begin: length / chunk * chunk, length: length % chunk, step: None };
+        if self.stretch.length > 0 {
+            self.scopes.push(HashMap::new());
+            all(self);
+            self.scopes.pop();
         }
     }
 
@@ -804,6 +844,9 @@ impl Builder<'_> {
         for &(axis, elements) in &form.terms {
             if (axis.0 as usize) < n_outer {
                 outer.push((axis, elements * 4));
+                if let (Some((id, points)), true) = (self.stretch.step, axis == self.lane) {
+                    terms.push((id, elements * points * 4));
+                }
                 // Along a blocked lane axis a vector further is a vector further in memory.
                 let step = if form.padded && axis == self.lane { 1 } else { elements };
                 offset += i64::from(point[axis.0 as usize]) * step;
@@ -833,6 +876,9 @@ impl Builder<'_> {
             }
             if (axis.0 as usize) < n_outer {
                 outer.push((axis, k));
+                if let (Some((id, points)), true) = (self.stretch.step, axis == self.lane) {
+                    terms.push((id, k * points));
+                }
                 offset += i64::from(point[axis.0 as usize]) * k;
                 continue;
             }

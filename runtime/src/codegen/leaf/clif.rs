@@ -3,7 +3,10 @@
 use super::{Access, Address, Binary, Compare, Inst, Leaf, Logic, Loop, LoopId, Mask, Reduction, Shift, Unary, Vector};
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::immediates::V128Imm;
-use cranelift_codegen::ir::{BlockArg, ConstantData, Endianness, InstBuilder, MemFlagsData, Type, Value, types};
+use cranelift_codegen::ir::{
+    BlockArg, ConstantData, Endianness, InstBuilder, MemFlagsData, StackSlot, StackSlotData, StackSlotKind, Type,
+    Value, types,
+};
 use cranelift_frontend::FunctionBuilder;
 use std::collections::HashMap;
 
@@ -15,9 +18,21 @@ pub fn lower(leaf: &Leaf, b: &mut FunctionBuilder, parameters: &[Value]) {
     let vectors = vec![None; leaf.counts.vectors as usize];
     let masks = vec![None; leaf.counts.masks as usize];
     let pointers = parameters.iter().enumerate().map(|(i, &value)| ((i, Vec::new()), value)).collect();
-    let mut lowering = Lowering { b, parameters, vectors, masks, pointers, positions: HashMap::new() };
-    lowering.body(&leaf.body);
+    let (positions, constants) = (HashMap::new(), HashMap::new());
+    let stashed = HashMap::new();
+    let mut lowering = Lowering { b, parameters, vectors, constants, stashed, masks, pointers, positions };
+    for (i, inst) in leaf.body.iter().enumerate() {
+        lowering.inst(inst);
+        if let Inst::Loop(inner) = inst
+            && leaf.body.len() - i > STASHING * inner.carried.len()
+        {
+            lowering.stash(inner);
+        }
+    }
 }
+
+/// Instructions for each sum of a loop, from which on the sums are put on the stack behind it.
+const STASHING: usize = 8;
 
 /// A base and the loop terms that have been added to it.
 type PointerKey = (usize, Vec<(LoopId, i64)>);
@@ -26,6 +41,9 @@ struct Lowering<'a, 'f> {
     b: &'a mut FunctionBuilder<'f>,
     parameters: &'a [Value],
     vectors: Vec<Option<Value>>,
+    constants: HashMap<Vector, u32>,
+    /// Sums that wait on the stack.
+    stashed: HashMap<Vector, StackSlot>,
     /// As I32X4: all ones or zeros.
     masks: Vec<Option<Value>>,
     /// Addresses that advance with the open loops.
@@ -45,8 +63,26 @@ impl Lowering<'_, '_> {
         }
     }
 
-    fn get(&self, vector: Vector) -> Value {
-        self.vectors[vector.0 as usize].expect("defined before use")
+    fn get(&mut self, vector: Vector) -> Value {
+        if let Some(&bits) = self.constants.get(&vector) {
+            return self.constant([bits; WIDTH], types::F32X4);
+        }
+        match self.stashed.get(&vector) {
+            Some(&slot) => self.b.ins().stack_load(types::I64, types::F32X4, slot, 0),
+            None => self.vectors[vector.0 as usize].expect("defined before use"),
+        }
+    }
+
+    /// Puts the results of a loop on the stack. Where much follows, the register allocator would otherwise let the sums
+    /// live in memory within the loop already.
+    fn stash(&mut self, inner: &Loop) {
+        for carried in &inner.carried {
+            let data = StackSlotData::new(StackSlotKind::ExplicitSlot, 16, 4);
+            let slot = self.b.create_sized_stack_slot(data);
+            let value = self.get(carried.after);
+            self.b.ins().stack_store(types::I64, value, slot, 0);
+            self.stashed.insert(carried.after, slot);
+        }
     }
 
     fn set(&mut self, vector: Vector, value: Value) {
@@ -69,9 +105,9 @@ impl Lowering<'_, '_> {
 
     fn inst(&mut self, inst: &Inst) {
         match inst {
+            // Made where it is used: a constant kept in a register through a loop would take one from the sums.
             Inst::Constant { to, bits } => {
-                let value = self.constant([*bits; WIDTH], types::F32X4);
-                self.set(*to, value);
+                self.constants.insert(*to, *bits);
             }
             Inst::Position { to, parameter, terms, offset, lane_step } => {
                 let mut sum = self.b.ins().iadd_imm_s(self.parameters[*parameter], *offset);
@@ -366,7 +402,8 @@ impl Lowering<'_, '_> {
             params.push(self.b.append_block_param(head, types::I64));
         }
         for carried in &inner.carried {
-            starts.push(BlockArg::Value(self.get(carried.start)));
+            let start = self.get(carried.start);
+            starts.push(BlockArg::Value(start));
             let inside = self.b.append_block_param(head, types::F32X4);
             self.set(carried.inside, inside);
         }
@@ -388,8 +425,9 @@ impl Lowering<'_, '_> {
         }
         let mut leaving = Vec::new();
         for carried in &inner.carried {
-            next.push(BlockArg::Value(self.get(carried.next)));
-            leaving.push(BlockArg::Value(self.get(carried.next)));
+            let value = self.get(carried.next);
+            next.push(BlockArg::Value(value));
+            leaving.push(BlockArg::Value(value));
         }
         let more = self.b.ins().icmp_imm_s(IntCC::SignedLessThan, next_position, inner.count as i64);
         self.b.ins().brif(more, head, &next, done, &leaving);
