@@ -44,7 +44,12 @@ impl Case {
                 let dims = node.types[0].dims().unwrap();
                 let fan_in: usize = dims.iter().skip(1).product();
                 let bound = if matches!(node.op, Op::Input(_)) { 1.0 } else { (3.0 / fan_in as f64).sqrt() };
-                let tensor = Tensor::from_vec(&dims, random(dims.iter().product(), bound));
+                let mut elements = random(dims.iter().product(), bound);
+                // A variance is positive.
+                if node.name.ends_with("running_var") {
+                    elements.iter_mut().for_each(|x| *x = x.abs() + 0.5);
+                }
+                let tensor = Tensor::from_vec(&dims, elements);
                 values.insert(id.index(), vec![tensor.to_array()]);
                 given.insert(node.name.clone(), tensor);
             } else {
