@@ -175,7 +175,7 @@ fn compare(name: &str, found: &Tensor, wanted: &Array) -> Result<String, Error> 
         if distance.is_nan() || distance > worst.0 {
             worst = (distance, i);
         }
-        if !(distance <= TOLERANCE * scale) {
+        if distance.is_nan() || distance > TOLERANCE * scale {
             let text = format!("`{name}` differs from the reference at element {i}: {found} instead of {wanted}");
             return Err(Error::Internal(text));
         }
