@@ -17,7 +17,9 @@ graphs of `tests/law.rs` as well, which hold the machine code to all of them.
 ";
 
 /// The names of a layer's attributes: what its reader says when it is given another.
-fn attributes(read: fn(&fusewright_ir::text::Value) -> Result<fusewright_ir::ops::Op, fusewright_ir::text::FieldError>) -> Vec<String> {
+fn attributes(
+    read: fn(&fusewright_ir::text::Value) -> Result<fusewright_ir::ops::Op, fusewright_ir::text::FieldError>,
+) -> Vec<String> {
     let strange = parse("(no_attribute_has_this_name: 1)").expect("the text is a struct");
     let error = read(&strange).expect_err("the attribute is unknown");
     error.unknown.map(|unknown| unknown.1).unwrap_or_default()

@@ -246,8 +246,7 @@ impl Fusion {
         let ([store], 0) = (self.kernel(view).stores.as_slice(), self.operations[view]) else { return false };
         let readers = self.readers(store.buffer);
         let reduces = |reader: usize| !self.kernel(reader).folds.is_empty();
-        let absorbs =
-            |reader: usize| merge::into_loads(self.kernel(view), self.kernel(reader), store.buffer).is_ok();
+        let absorbs = |reader: usize| merge::into_loads(self.kernel(view), self.kernel(reader), store.buffer).is_ok();
         !self.is_output(store.buffer)
             && !readers.is_empty()
             && self.writers(store.buffer).len() == 1

@@ -105,7 +105,9 @@ fn compare(
     let scale = plain.outputs.iter().fold(1f32, |most, x| most.max(x.abs()));
     let worst = fused.outputs.iter().zip(&plain.outputs).fold(0f32, |worst, (a, b)| worst.max((a - b).abs()));
     if worst.is_nan() || worst > 1e-3 * scale {
-        return Err(Failure::Error(fusewright::Error::Internal(format!("fused and unfused outputs differ by {worst}"))));
+        return Err(Failure::Error(fusewright::Error::Internal(format!(
+            "fused and unfused outputs differ by {worst}"
+        ))));
     }
     let micros = |time: Duration| time.as_secs_f64() * 1e6 / (fused.outputs.len() as f64).max(1.0);
     let per_image = fused.outputs.len() as f64 / feed.images.dims()[0].max(1) as f64;

@@ -37,9 +37,7 @@ pub fn layer(g: &mut Grower, name: &str) -> Choice {
         "PRelu" => one(g, &Want::f32(1..=4), prelu, name),
         "Dropout" => one(g, &Want::f32(0..=4), |_, _| Some(String::new()), name),
         "Glu" => one(g, &Want::f32(1..=4), |g, dims| Some(format!("dim: {}", axis(g, dims)?)), name),
-        "Softmax" | "LogSoftmax" => {
-            one(g, &Want::f32(1..=4), |g, dims| Some(format!("dim: {}", axis(g, dims)?)), name)
-        }
+        "Softmax" | "LogSoftmax" => one(g, &Want::f32(1..=4), |g, dims| Some(format!("dim: {}", axis(g, dims)?)), name),
         "Sum" | "Amax" | "Amin" | "Prod" => {
             let want = if kind == "Prod" { Want::f32(1..=3).within(-2.0, 2.0) } else { any(g, 1..=4, false) };
             one(g, &want, reduction, name)
@@ -51,8 +49,8 @@ pub fn layer(g: &mut Grower, name: &str) -> Choice {
             let want = any(g, 1..=4, false).exact();
             one(g, &want, arg_reduction, name)
         }
-        "Reshape" | "Flatten" | "Unflatten" | "Squeeze" | "Unsqueeze" | "Transpose" | "Permute" | "Slice" | "Select"
-        | "Split" | "Expand" | "Tile" | "Pad" => {
+        "Reshape" | "Flatten" | "Unflatten" | "Squeeze" | "Unsqueeze" | "Transpose" | "Permute" | "Slice"
+        | "Select" | "Split" | "Expand" | "Tile" | "Pad" => {
             let want = any(g, 1..=4, true);
             one(g, &want, |g, dims| view(g, kind, dims), name)
         }
@@ -131,9 +129,8 @@ fn padding(g: &mut Grower, axes: usize, most: i64) -> String {
         }
         6 => "\"valid\"".to_string(),
         _ => {
-            let list: Vec<String> = (0..axes)
-                .map(|_| format!("({}, {})", g.random.between(0, most), g.random.between(0, most)))
-                .collect();
+            let list: Vec<String> =
+                (0..axes).map(|_| format!("({}, {})", g.random.between(0, most), g.random.between(0, most))).collect();
             format!("[{}]", list.join(", "))
         }
     }
@@ -215,7 +212,9 @@ fn partner(g: &mut Grower, want: &Want, x: Value) -> Value {
         let known = g.known.clone();
         let fits: Vec<Value> = known
             .iter()
-            .filter(|known| Want { rank: rank.clone(), ..anything.clone() }.fits_value(known) && broadcast(&known.dims, &dims))
+            .filter(|known| {
+                Want { rank: rank.clone(), ..anything.clone() }.fits_value(known) && broadcast(&known.dims, &dims)
+            })
             .map(|known| known.value)
             .collect();
         if !fits.is_empty() {
@@ -450,11 +449,7 @@ fn variance(g: &mut Grower, dims: &[usize]) -> Option<String> {
 
 fn norm(g: &mut Grower, dims: &[usize]) -> Option<String> {
     let p = g.random.pick(&["1", "2", "3", "inf", "-inf", "0"]);
-    Some(fields(&[
-        sometimes(g, 70, format!("p: {p}")),
-        some_axes(g, dims),
-        sometimes(g, 40, "keepdim: true"),
-    ]))
+    Some(fields(&[sometimes(g, 70, format!("p: {p}")), some_axes(g, dims), sometimes(g, 40, "keepdim: true")]))
 }
 
 fn arg_reduction(g: &mut Grower, dims: &[usize]) -> Option<String> {
@@ -509,10 +504,12 @@ fn view(g: &mut Grower, kind: &str, dims: &[usize]) -> Option<String> {
             }
         }
         "Expand" => {
-            let mut shape: Vec<String> = dims
-                .iter()
-                .map(|&n| if n == 1 && g.random.chance(70) { g.random.pick(&[2, 3, 8]).to_string() } else { "-1".into() })
-                .collect();
+            let mut shape: Vec<String> =
+                dims.iter()
+                    .map(|&n| {
+                        if n == 1 && g.random.chance(70) { g.random.pick(&[2, 3, 8]).to_string() } else { "-1".into() }
+                    })
+                    .collect();
             if rank < 4 && g.random.chance(40) {
                 shape.insert(0, g.random.pick(&[1, 2, 3]).to_string());
             }
@@ -695,7 +692,8 @@ fn pointwise_loss(g: &mut Grower, kind: &str) -> Choice {
         Some(t) if g.random.chance(60) => t,
         _ => g.source_for(&target, dims),
     };
-    let reductions: &[&str] = if kind == "KLDivLoss" { &["mean", "sum", "none", "batchmean"] } else { &["mean", "sum", "none"] };
+    let reductions: &[&str] =
+        if kind == "KLDivLoss" { &["mean", "sum", "none", "batchmean"] } else { &["mean", "sum", "none"] };
     let reduction = g.random.pick(reductions);
     let own = match kind {
         "HuberLoss" => Some("delta: 0.5".to_string()),

@@ -203,9 +203,7 @@ impl Grower {
         if self.operations + operations > MOST_OPERATIONS {
             return None;
         }
-        let outputs = guarded("reference", || {
-            Ok(op.spec().reference(&arrays.iter().collect::<Vec<_>>(), &results))
-        });
+        let outputs = guarded("reference", || Ok(op.spec().reference(&arrays.iter().collect::<Vec<_>>(), &results)));
         let moderate = |array: &Array| array.data.iter().all(|x| x.abs() <= 1e4);
         match &outputs {
             Ok(outputs) if !self.style.special && !outputs.iter().all(moderate) => return None,
@@ -213,7 +211,9 @@ impl Grower {
             Err(_) => self.broken = true,
         }
         self.operations += operations;
-        self.network.statements.push(Statement { name, what: What::Layer { op, from: from.to_vec(), fine: self.fine } });
+        self.network
+            .statements
+            .push(Statement { name, what: What::Layer { op, from: from.to_vec(), fine: self.fine } });
         let statement = self.network.statements.len() - 1;
         for (port, (array, ty)) in outputs.unwrap_or_default().into_iter().zip(&results).enumerate() {
             self.know(Value { statement, port }, ty.dtype, array);
@@ -222,9 +222,8 @@ impl Grower {
     }
 
     fn know(&mut self, value: Value, dtype: DType, array: Array) {
-        let (least, greatest) = array.data.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), &x| {
-            (low.min(x), high.max(x))
-        });
+        let (least, greatest) =
+            array.data.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), &x| (low.min(x), high.max(x)));
         let short = |x: &f64| x.abs() < 1024.0 && (x * 4096.0).fract() == 0.0;
         let exact = !dtype.is_float() || self.style.special || array.data.iter().all(short);
         let special = self.style.special && dtype.is_float();

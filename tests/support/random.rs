@@ -13,9 +13,9 @@ impl Random {
     /// The numbers of a seed that belong to a name.
     pub fn named(seed: u64, name: &str) -> Random {
         // FNV-1a keeps apart what the seed alone would not.
-        let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
+        let hash = name
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
         Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ hash)
     }
 

@@ -100,7 +100,9 @@ fn candidates(network: &Network) -> Vec<Network> {
         for (axis, &length) in dims.iter().enumerate().filter(|(_, length)| **length > 1) {
             for shorter in [1, 2, length / 2, length - 1].into_iter().filter(|&n| n > 0 && n < length) {
                 with(&|n| resize(n, i, |at, n| if at == axis { shorter } else { n }));
-                with(&|n| (0..n.statements.len()).for_each(|i| resize(n, i, |_, n| if n == length { shorter } else { n })));
+                with(&|n| {
+                    (0..n.statements.len()).for_each(|i| resize(n, i, |_, n| if n == length { shorter } else { n }))
+                });
             }
         }
     }

@@ -121,11 +121,7 @@ fn optimise(graph: &Graph) -> (Graph, &'static str) {
 }
 
 /// The results of a program, and the bounds of their errors.
-fn evaluated(
-    stage: &str,
-    program: &Program,
-    given: &BTreeMap<String, Array>,
-) -> Check<(Results, Vec<Vec<f64>>)> {
+fn evaluated(stage: &str, program: &Program, given: &BTreeMap<String, Array>) -> Check<(Results, Vec<Vec<f64>>)> {
     let fail = |problem: String| Failure { stage: stage.to_string(), problem };
     guarded(stage, || {
         kernel::verify(program).map_err(|faults| fail(format!("verify: {}\n{program}", faults.join("\n"))))?;
@@ -134,8 +130,8 @@ fn evaluated(
             .filter(|(_, info)| matches!(info.role, Role::Input | Role::Parameter))
             .map(|(id, info)| (id, given[&info.name].clone()))
             .collect();
-        let all: Evaluation = kernel::evaluate(program, &buffers)
-            .map_err(|fault| fail(format!("evaluate: {fault}\n{program}")))?;
+        let all: Evaluation =
+            kernel::evaluate(program, &buffers).map_err(|fault| fail(format!("evaluate: {fault}\n{program}")))?;
         let values = program.outputs.iter().map(|(name, id)| (name.clone(), all.array(*id))).collect();
         let bounds = program.outputs.iter().map(|(_, id)| all.errors(*id).to_vec()).collect();
         Ok((values, bounds))
@@ -190,11 +186,8 @@ fn run(stage: &str, plan: Plan, given: &BTreeMap<String, Tensor>, threads: bool)
 fn outputs_of(session: &mut Session, given: &BTreeMap<String, Tensor>) -> Result<Vec<Tensor>, String> {
     let executable = session.executable().clone();
     let plan = executable.plan();
-    let inputs: Vec<(&str, View)> = plan
-        .inputs
-        .iter()
-        .map(|port| (port.name.as_str(), view(&given[&port.name])))
-        .collect();
+    let inputs: Vec<(&str, View)> =
+        plan.inputs.iter().map(|port| (port.name.as_str(), view(&given[&port.name]))).collect();
     let mut results: Vec<(&str, Vec<usize>, Data)> = plan
         .outputs
         .iter()
@@ -203,8 +196,7 @@ fn outputs_of(session: &mut Session, given: &BTreeMap<String, Tensor>) -> Result
             (port.name.as_str(), buffer.dims.clone(), poison(buffer.dtype, buffer.dims.iter().product()))
         })
         .collect();
-    let mut outputs: Vec<(&str, ViewMut)> =
-        results.iter_mut().map(|(name, _, data)| (*name, view_mut(data))).collect();
+    let mut outputs: Vec<(&str, ViewMut)> = results.iter_mut().map(|(name, _, data)| (*name, view_mut(data))).collect();
     session.run(&inputs, &mut outputs).map_err(|error| error.to_string())?;
     Ok(results.into_iter().map(|(_, dims, data)| Tensor::new(&dims, data)).collect())
 }
