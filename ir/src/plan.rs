@@ -214,8 +214,8 @@ pub enum Vector {
         /// Points of the tile along it.
         lanes: u32,
     },
-    /// Neighbours along the innermost axis of every fold order, which is also the last inner axis of every store that
-    /// has some.
+    /// Neighbours along the last inner axis, which all folds and stores over inner axes share, and which is innermost in
+    /// every fold order.
     Inner,
 }
 

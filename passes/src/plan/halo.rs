@@ -202,3 +202,53 @@ pub fn is_covered(draft: &Draft, read: &Read) -> bool {
     let halo = read.outside.is_some() && read.outside == buffer.layout.halo_value;
     is_proven(read.at, &read.extents, &buffer.layout, &buffer.info.dims, halo)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::samples::{abouts, draft, kernel, layout_behind};
+
+    #[test]
+    fn padded_images_have_a_border() {
+        let layers = r#"Conv2d(name: "a", out: 4, kernel_size: 1),
+            Conv2d(name: "b", out: 4, kernel_size: 3, padding: [(1, 2), (0, 1)]), Flatten, Dense(out: 2)"#;
+        let mut draft = draft("[1, 3, 8, 8]", layers);
+        assert_eq!(layout_behind(&draft, "a"), "0 2[1+2] 3[0+1] 1 halo 0");
+        assert!(reads(kernel(&draft, "b").kernel()).iter().all(|read| is_covered(&draft, read)));
+        fill(&mut draft, &Machine::PORTABLE);
+        let first = &draft.kernels[0];
+        assert_eq!(first.named.about, FILL);
+        let points =
+            first.kernel().stores.iter().map(|store| first.kernel().space(&store.inner).iter().product::<usize>());
+        assert_eq!(points.sum::<usize>(), 4 * ((8 + 3) * (8 + 1) - 8 * 8), "each element of the border once");
+    }
+
+    #[test]
+    fn other_borders_of_one_image_are_copies() {
+        let layers = r#"Conv2d(name: "a", out: 4, kernel_size: 1),
+            Conv2d(name: "b", out: 4, kernel_size: 3, padding: 1),
+            MaxPool2d(name: "c", kernel_size: 3, stride: 1, padding: 1, from: "a"), Add(from: ["b", "c"]),
+            Flatten, Dense(out: 2)"#;
+        let draft = draft("[1, 3, 8, 8]", layers);
+        assert_eq!(layout_behind(&draft, "a"), "0 2[1+1] 3[1+1] 1 halo 0");
+        let copies: Vec<_> = draft.kernels.iter().filter(|kernel| kernel.named.about == "layout").collect();
+        assert_eq!(copies.len(), 1);
+        let copy = draft.buffer(copies[0].kernel().writes()[0]);
+        assert_eq!(copy.layout.to_string(), "0 2[1+1] 3[1+1] 1 halo -inf");
+        for node in ["b", "c"] {
+            assert!(reads(kernel(&draft, node).kernel()).iter().all(|read| is_covered(&draft, read)), "{node}");
+        }
+    }
+
+    #[test]
+    fn copies_that_cost_more_than_checks_are_not_made() {
+        let once = draft("[1, 1, 4032, 3024]", r#"Conv2d(out: 1, kernel_size: 3, padding: 1)"#);
+        assert_eq!(abouts(&once), ["Conv2d"]);
+        let pad = draft("[1, 3, 8, 8]", r#"Pad(padding: [(1, 1), (1, 1)], mode: Constant), Relu"#);
+        assert_eq!(abouts(&pad).len(), 1);
+        // A border many times as large as the image.
+        let far = r#"Conv2d(name: "a", out: 64, kernel_size: 1),
+            Conv2d(out: 8, kernel_size: 3, padding: 36, dilation: 36), Flatten, Dense(out: 2)"#;
+        assert_eq!(layout_behind(&draft("[1, 3, 14, 14]", far), "a"), "0 2 3 1");
+    }
+}

@@ -221,3 +221,44 @@ fn finest(index: &Index, extents: &[usize], limit: usize) -> Option<Axis> {
         plain(index)?.terms.iter().filter(|(axis, _)| (axis.0 as usize) < limit && extents[axis.0 as usize] > 1);
     terms.min_by_key(|(_, k)| k.abs()).map(|(axis, _)| *axis)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::plan::samples::{abouts, draft, layout_behind};
+
+    #[test]
+    fn images_between_convolutions_are_channels_last() {
+        let layers = r#"Conv2d(name: "a", out: 8, kernel_size: 3), MaxPool2d(name: "b", kernel_size: 2),
+            Conv2d(name: "c", out: 8, kernel_size: 1), AvgPool2d(name: "d", kernel_size: 2), Flatten,
+            Dense(name: "e", out: 4)"#;
+        let draft = draft("[1, 3, 20, 20]", layers);
+        for node in ["a", "b", "c", "d"] {
+            assert_eq!(layout_behind(&draft, node), "0 2 3 1", "{node}");
+        }
+        assert_eq!(layout_behind(&draft, "e"), "0 1");
+        assert!(!abouts(&draft).contains(&"layout"), "an image of three channels is read as it is");
+    }
+
+    #[test]
+    fn depthwise_and_pointwise_kernels_follow_their_neighbours() {
+        let layers = r#"Conv2d(name: "a", out: 8, kernel_size: 1), Conv2d(name: "b", out: 8, kernel_size: 3, groups: 8),
+            Conv2d(name: "c", out: 16, kernel_size: 1), Flatten, Dense(out: 2)"#;
+        assert_eq!(layout_behind(&draft("[1, 4, 9, 9]", layers), "b"), "0 2 3 1");
+    }
+
+    #[test]
+    fn rows_of_features_stay_as_they_are() {
+        let draft = draft("[2, 7, 12]", r#"Dense(name: "a", out: 24), Gelu, Dense(name: "b", out: 12)"#);
+        assert_eq!(layout_behind(&draft, "a"), "0 1 2");
+        assert_eq!(abouts(&draft), ["Dense Gelu", "Dense"]);
+    }
+
+    #[test]
+    fn images_that_users_get_are_copied_where_that_pays() {
+        let much = draft("[1, 16, 9, 9]", r#"Conv2d(name: "a", out: 8, kernel_size: 3)"#);
+        assert_eq!(abouts(&much), ["layout", "Conv2d", "layout"]);
+        assert_eq!(layout_behind(&much, "a"), "0 2 3 1");
+        let little = draft("[1, 2, 9, 9]", r#"Conv2d(name: "a", out: 8, kernel_size: 1)"#);
+        assert_eq!(abouts(&little), ["Conv2d"]);
+    }
+}

@@ -138,3 +138,48 @@ fn may_share(draft: &Draft, uses: &Uses, from: BufferId, to: BufferId, k: usize)
         && uses.readers[from.0 as usize].iter().all(|&r| r == k || r < begins)
         && uses.writers[from.0 as usize].iter().all(|&w| w < begins)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::plan::samples::program;
+    use crate::plan::{PlanOptions, plan};
+    use fusewright_ir::plan::{Place, Plan, verify};
+
+    fn offsets(plan: &Plan) -> Vec<(&str, u64)> {
+        let arena = plan.buffers.iter().filter_map(|buffer| match buffer.place {
+            Place::Arena(offset) => Some((buffer.name.as_str(), offset)),
+            _ => None,
+        });
+        arena.collect()
+    }
+
+    #[test]
+    fn elementwise_steps_write_in_place() {
+        let layers = r#"Exp(name: "a"), Sin(name: "b"), Add(name: "c", from: ["a", "b"]), Tanh(name: "d")"#;
+        let plan = plan(program("[100]", layers, false), &PlanOptions::default());
+        assert_eq!(verify(&plan), Ok(()));
+        // `a` is still needed beside `b`; `c` takes the place of one of them, `d` is the user's.
+        assert_eq!((plan.arena_bytes, plan.lower_bound_bytes, plan.unplanned_bytes), (2 * 448, 2 * 448, 3 * 448));
+        let places = offsets(&plan);
+        assert_ne!(places[0].1, places[1].1);
+        assert!(places[..2].iter().any(|(_, offset)| *offset == places[2].1), "{places:?}");
+    }
+
+    #[test]
+    fn windows_do_not_write_in_place() {
+        let layers = r#"Exp(name: "a"), MaxPool2d(name: "b", kernel_size: 3, stride: 1, padding: 1), Sin(name: "c")"#;
+        let plan = plan(program("[1, 1, 10, 10]", layers, false), &PlanOptions::default());
+        assert_eq!(verify(&plan), Ok(()));
+        let places = offsets(&plan);
+        assert_eq!(places.iter().filter(|(name, _)| *name == "a" || *name == "b").count(), 2);
+        assert_ne!(places[0].1, places[1].1, "{places:?}");
+    }
+
+    #[test]
+    fn softmax_rows_are_written_where_they_were_read() {
+        let layers = r#"Exp(name: "a"), Softmax(name: "b", dim: -1), Sin(name: "c")"#;
+        let plan = plan(program("[5, 32]", layers, false), &PlanOptions::default());
+        assert_eq!(verify(&plan), Ok(()));
+        assert_eq!(plan.arena_bytes, 5 * 32 * 4, "{plan}");
+    }
+}

@@ -15,6 +15,8 @@ mod machine;
 mod memory;
 mod order;
 mod pack;
+#[cfg(test)]
+mod samples;
 mod schedule;
 
 pub use crate::place::Limits;

@@ -1,9 +1,12 @@
 //! Constants in the order in which kernels read them.
 //!
 //! A load of a constant becomes a load of a packed copy whose axes are the loop axes that occur in it, so that flips,
-//! groups, dilation and flattened images are gone from its indices. The copy is made when parameters are given.
+//! groups, dilation and flattened images are gone from its indices. The copy is made when parameters are given. One
+//! matrix of a product of two that are computed in each call is packed too, by a step, where its elements are used often
+//! enough.
 
 use super::draft::{Draft, DraftBuffer, DraftKernel};
+use super::layout::contractions;
 use crate::merge;
 use fusewright_ir::kernel::{Affine, Axis, BufferId, BufferInfo, Index, Kernel, KernelBuilder, Role, Scalar, ScalarId};
 use fusewright_ir::plan::access::{Part, Read, any_depends, is_proven, plain, reads, stride, with_scalars};
@@ -30,6 +33,27 @@ pub fn packable(draft: &Draft, kernel: &Kernel) -> Vec<ScalarId> {
     ids
 }
 
+/// A matrix is packed in each call where every element is used so often.
+const WORTH_MOVING: usize = 16;
+
+/// The loads of matrices that are computed in each call and used often enough to be packed for one kernel.
+pub fn movable(draft: &Draft, kernel: &Kernel) -> Vec<ScalarId> {
+    let mut ids = Vec::new();
+    for contraction in contractions(draft, kernel) {
+        for read in contraction.weight.iter().filter(|read| draft.buffer(read.buffer).is_free()) {
+            let buffer = draft.buffer(read.buffer);
+            let is_fixed = |axis: &usize| !any_depends(read.at, Axis(*axis as u32));
+            let uses: usize = (0..kernel.outer.len()).filter(is_fixed).map(|axis| kernel.outer[axis]).product();
+            let proven = is_proven(read.at, &read.extents, &buffer.layout, &buffer.info.dims, false);
+            let alone = reads(kernel).iter().filter(|other| other.id == read.id).count() == 1;
+            if uses >= WORTH_MOVING && proven && alone {
+                ids.push(read.id);
+            }
+        }
+    }
+    ids
+}
+
 /// What two equal packings have in common.
 #[derive(PartialEq, Eq, Hash)]
 struct Packing {
@@ -39,10 +63,12 @@ struct Packing {
     layout: Layout,
 }
 
-/// Packs the constants of all scheduled kernels; the packing kernels run once, before all others.
+/// Packs what scheduled kernels read in another order than their vectors like. Constants are packed once; what is
+/// computed in each call is packed right before its first use.
 pub fn all(draft: &mut Draft) {
     let mut known: HashMap<Packing, BufferId> = HashMap::new();
     let mut setup = Vec::new();
+    let mut added = Vec::new();
     for k in 0..draft.kernels.len() {
         if draft.kernels[k].once || draft.kernels[k].schedule.vector.is_none() {
             continue;
@@ -50,7 +76,8 @@ pub fn all(draft: &mut Draft) {
         let kernel = draft.kernels[k].kernel().clone();
         let schedule = draft.kernels[k].schedule.clone();
         let mut replaced: HashMap<ScalarId, Scalar> = HashMap::new();
-        let loose = packable(draft, &kernel);
+        let mut loose = packable(draft, &kernel);
+        loose.extend(movable(draft, &kernel));
         for read in reads(&kernel).iter().filter(|read| loose.contains(&read.id)) {
             if replaced.contains_key(&read.id) || !wants_packing(draft, &kernel, read, &schedule) {
                 continue;
@@ -63,7 +90,11 @@ pub fn all(draft: &mut Draft) {
                 Some(&buffer) => buffer,
                 None => {
                     let (buffer, kernel) = pack(draft, &packing);
-                    setup.push(kernel);
+                    if kernel.once {
+                        setup.push(kernel)
+                    } else {
+                        added.push((k, kernel))
+                    }
                     known.insert(packing, buffer);
                     buffer
                 }
@@ -76,6 +107,7 @@ pub fn all(draft: &mut Draft) {
             draft.kernels[k].named.kernel = packed;
         }
     }
+    draft.insert(added);
     draft.kernels.extend(setup);
     join_producers(draft);
 }
@@ -86,10 +118,13 @@ fn wants_packing(draft: &Draft, kernel: &Kernel, read: &Read, schedule: &Schedul
     let step = |axis| stride(read.at, axis, &buffer.layout, &buffer.info.dims);
     let contiguous = |axis| matches!(step(axis), Some(0 | 1));
     match (schedule.vector, read.part) {
+        // What is contiguous already need not be moved in each call.
+        (Some(Vector::Outer { axis, .. }), _) if !buffer.is_constant() => !contiguous(axis),
         (Some(Vector::Outer { axis, .. }), Part::Fold(_)) => {
             let alone = || occurring(read) == [axis];
             !contiguous(axis) || (step(axis) == Some(1) && !alone())
         }
+        (Some(Vector::Inner), _) if !buffer.is_constant() => false,
         (Some(Vector::Outer { axis, .. }), Part::Store(_)) => !contiguous(axis),
         (Some(Vector::Inner), Part::Fold(i)) => schedule.fold_orders[i].last().is_some_and(|&axis| !contiguous(axis)),
         (Some(Vector::Inner), Part::Store(i)) => {
@@ -143,13 +178,18 @@ fn pack(draft: &mut Draft, packing: &Packing) -> (BufferId, DraftKernel) {
     let source = draft.operand(packing.source);
     let name = format!("{}.packed", draft.buffer(packing.source).info.name);
     let info = BufferInfo { name: name.clone(), dtype: source.dtype, dims: packing.dims.clone(), role: Role::Computed };
-    let buffer = DraftBuffer { layout: packing.layout.clone(), once: true, ..DraftBuffer::computed(info) };
+    let once = draft.buffer(packing.source).is_constant();
+    let buffer = DraftBuffer { layout: packing.layout.clone(), once, ..DraftBuffer::computed(info) };
     let buffer = draft.add(buffer);
     let mut k = KernelBuilder::new(&packing.dims);
     let axes = k.outer_axes();
     let value = k.load(&source, packing.at.clone());
     k.store(&draft.operand(buffer), axes, value);
-    let kernel = DraftKernel { once: true, ..DraftKernel::new(k.finish(), vec![name], PACK) };
+    let mut kernel = DraftKernel { once, ..DraftKernel::new(k.finish(), vec![name], PACK) };
+    kernel.schedule.order = packing.layout.order.iter().map(|&axis| Axis(u32::from(axis))).collect();
+    if let (false, Some(block)) = (once, packing.layout.block) {
+        kernel.schedule.vector = Some(Vector::Outer { axis: Axis(u32::from(block.axis)), lanes: block.lanes });
+    }
     (buffer, kernel)
 }
 
@@ -161,7 +201,7 @@ fn join_producers(draft: &mut Draft) {
     let uses = draft.uses();
     let mut gone = vec![false; draft.kernels.len()];
     for k in 0..draft.kernels.len() {
-        if draft.kernels[k].named.about != PACK {
+        if draft.kernels[k].named.about != PACK || !draft.kernels[k].once {
             continue;
         }
         let [source] = draft.kernels[k].kernel().reads()[..] else { continue };
@@ -172,11 +212,89 @@ fn join_producers(draft: &mut Draft) {
         if let Ok(joined) = joined {
             let first = &draft.kernels[producer].named;
             let (nodes, about) = (first.nodes.clone(), format!("{} {PACK}", first.about));
-            let named = &mut draft.kernels[k].named;
-            (named.kernel, named.nodes, named.about) = (joined, nodes, about);
+            draft.kernels[k] = DraftKernel { once: true, ..DraftKernel::new(joined, nodes, &about) };
             gone[producer] = true;
         }
     }
     let mut gone = gone.into_iter();
     draft.kernels.retain(|_| !gone.next().unwrap_or(false));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::machine::Machine;
+    use crate::plan::samples::{draft, kernel};
+    use crate::plan::schedule;
+
+    fn packed(shape: &str, layers: &str) -> Draft {
+        let mut draft = draft(shape, layers);
+        schedule::all(&mut draft, &Machine::PORTABLE);
+        all(&mut draft);
+        draft
+    }
+
+    fn weight<'d>(draft: &'d Draft, node: &str) -> &'d DraftBuffer {
+        let reads = kernel(draft, node).kernel().reads();
+        let buffers = reads.iter().map(|id| draft.buffer(*id));
+        buffers.into_iter().find(|buffer| buffer.info.name.ends_with(".packed")).expect("weights are packed")
+    }
+
+    #[test]
+    fn weights_lie_as_they_are_read() {
+        let layers = r#"Conv2d(out: 16, kernel_size: 1), Conv2d(name: "a", out: 12, kernel_size: [3, 2], flip_kernel: true),
+            Flatten, Dense(name: "b", out: 10)"#;
+        let draft = packed("[1, 3, 9, 9]", layers);
+        let a = weight(&draft, "a");
+        let lanes = a.layout.block.expect("blocks of output channels").lanes;
+        assert_eq!((a.info.dims.as_slice(), a.layout.to_string()), (&[12, 16, 3, 2][..], format!("0/{lanes} 2 3 1")));
+        let reads = reads(kernel(&draft, "a").kernel());
+        let read = reads.iter().find(|read| draft.buffer(read.buffer).info.name == a.info.name).unwrap();
+        assert!(read.at.iter().all(|index| index.as_axis().is_some()), "no flips are left: {:?}", read.at);
+        // The dense layer reads the image behind the flatten channel by channel, and so its weights lie.
+        let b = weight(&draft, "b");
+        assert_eq!((b.info.dims.as_slice(), b.layout.to_string()), (&[10, 12, 7, 8][..], "0/12 2 3 1".to_string()));
+    }
+
+    #[test]
+    fn what_is_made_of_weights_is_packed_at_once() {
+        let layers = r#"Conv2d(name: "a", out: 8, kernel_size: 3, bias: false), Flatten, Dense(out: 2)"#;
+        let mut program = crate::plan::samples::program("[1, 3, 9, 9]", layers, true);
+        // The weights are doubled by a kernel of their own.
+        let source = program.buffer_ids().find(|(_, info)| info.name == "a.weight").map(|(id, _)| id).unwrap();
+        let doubled = program.add_buffer(BufferInfo { role: Role::Computed, ..program.buffer(source).clone() });
+        for named in &mut program.kernels {
+            named.kernel = fusewright_ir::plan::access::with_reads_renamed(&named.kernel, source, doubled);
+        }
+        let mut draft = Draft::new(program.clone());
+        let mut k = KernelBuilder::new(&[8, 3, 3, 3]);
+        let axes = k.outer_axes();
+        let value = k.load(&draft.operand(source), axes.clone());
+        let value = k.add(value, value);
+        k.store(&draft.operand(doubled), axes, value);
+        let named = DraftKernel::new(k.finish(), vec!["double".to_string()], "Add").named;
+        program.kernels.insert(0, named);
+        draft = Draft::new(program);
+        crate::plan::layout::choose(&mut draft);
+        schedule::all(&mut draft, &Machine::PORTABLE);
+        all(&mut draft);
+        let setup: Vec<&str> =
+            draft.kernels.iter().filter(|kernel| kernel.once).map(|kernel| kernel.named.about.as_str()).collect();
+        assert_eq!(setup, ["pack", "Add pack"]);
+    }
+
+    #[test]
+    fn one_parameter_read_twice_alike_is_packed_once() {
+        let layers = r#"Dense(name: "a", out: 16, bias: false), Relu, Dense(name: "b", out: 16, bias: false)"#;
+        let mut program = crate::plan::samples::program("[4, 16]", layers, true);
+        let find = |name: &str| program.buffer_ids().find(|(_, info)| info.name == name).map(|(id, _)| id).unwrap();
+        let (a, b) = (find("a.weight"), find("b.weight"));
+        for named in &mut program.kernels {
+            named.kernel = fusewright_ir::plan::access::with_reads_renamed(&named.kernel, b, a);
+        }
+        let mut draft = Draft::new(program);
+        schedule::all(&mut draft, &Machine::PORTABLE);
+        all(&mut draft);
+        assert_eq!(draft.kernels.iter().filter(|kernel| kernel.once).count(), 1);
+    }
 }

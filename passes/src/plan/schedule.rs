@@ -3,7 +3,7 @@
 use super::draft::{Draft, DraftKernel};
 use super::halo::is_covered;
 use super::machine::Machine;
-use super::pack::packable;
+use super::pack::{movable, packable};
 use fusewright_ir::kernel::{Axis, Combine, FoldKind, Kernel, Scalar, ScalarId};
 use fusewright_ir::plan::access::{Part, Read, any_depends, is_proven, reads, stride};
 use fusewright_ir::plan::{Schedule, Vector};
@@ -23,24 +23,22 @@ pub fn all(draft: &mut Draft, machine: &Machine) {
 pub fn schedule(draft: &Draft, draft_kernel: &DraftKernel, machine: &Machine) -> Schedule {
     let kernel = draft_kernel.kernel();
     let loose = if draft_kernel.once { Vec::new() } else { packable(draft, kernel) };
-    let facts = Facts { draft, kernel, reads: reads(kernel), loose };
+    let mut facts = Facts { draft, kernel, reads: reads(kernel), loose };
     let mut schedule = Schedule::plain(kernel);
     schedule.fold_orders = (0..kernel.folds.len()).map(|i| facts.fold_order(i)).collect();
     let mut weights = Vec::new();
     if !draft_kernel.once && facts.may_be_vector() {
-        let inner = facts.inner_extent(&schedule.fold_orders).map(|n| (Vector::Inner, n));
-        let outer = facts.outer_axis().map(|axis| {
-            let extent = kernel.outer[axis.0 as usize];
-            (Vector::Outer { axis, lanes: machine.vector_lanes }, extent)
-        });
-        // Sums across the lanes of a vector cost about as much again.
-        let use_of = |n: usize| n as f64 / (n.next_multiple_of(machine.vector_lanes as usize) as f64);
-        let best = match (outer, inner) {
-            (Some(outer), Some(inner)) if use_of(outer.1) < 0.5 * use_of(inner.1) => Some(inner),
-            (Some(outer), _) => Some(outer),
-            (None, inner) => inner,
-        };
-        schedule.vector = best.map(|(vector, _)| vector);
+        let mut outer = facts.outer_axis(Loads::Contiguous);
+        if outer.is_none() {
+            // A matrix that is computed in each call may be worth packing too.
+            let fixed = facts.loose.len();
+            facts.loose.extend(movable(draft, kernel));
+            outer = facts.outer_axis(Loads::Contiguous);
+            if outer.is_none() {
+                facts.loose.truncate(fixed);
+            }
+        }
+        schedule.vector = facts.vector(outer, &schedule.fold_orders, machine);
         if let Some(Vector::Outer { axis, .. }) = schedule.vector {
             let tile = facts.tile(axis, machine);
             schedule.vector = Some(Vector::Outer { axis, lanes: tile.lanes });
@@ -56,6 +54,15 @@ pub fn schedule(draft: &Draft, draft_kernel: &DraftKernel, machine: &Machine) ->
 /// enough to leave parts for several threads.
 const STRETCH: u32 = 2048;
 
+/// How loads may move along a vector.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Loads {
+    /// To the next element, or not at all.
+    Contiguous,
+    /// In equal steps.
+    Strided,
+}
+
 struct Facts<'a> {
     draft: &'a Draft,
     kernel: &'a Kernel,
@@ -70,6 +77,23 @@ struct Tile {
 }
 
 impl Facts<'_> {
+    /// The axis of the vectors: an outer one where that is possible and long enough, else the innermost of folds and
+    /// stores, else an outer one along which loads are gathered element by element.
+    fn vector(&self, outer: Option<Axis>, fold_orders: &[SmallVec<[Axis; 6]>], machine: &Machine) -> Option<Vector> {
+        // How much of the last vector is used; sums across the lanes of a vector cost about as much again.
+        let width = machine.vector_lanes as usize;
+        let use_of = |n: usize| n as f64 / n.next_multiple_of(width) as f64;
+        let inner = self.inner_extent(fold_orders);
+        match (outer, inner) {
+            (Some(outer), Some(inner)) if use_of(self.extent(outer)) < 0.5 * use_of(inner) => Some(Vector::Inner),
+            (None, Some(_)) => Some(Vector::Inner),
+            (outer, _) => {
+                let axis = outer.or_else(|| self.outer_axis(Loads::Strided))?;
+                Some(Vector::Outer { axis, lanes: machine.vector_lanes })
+            }
+        }
+    }
+
     fn is_loose(&self, read: &Read) -> bool {
         self.loose.contains(&read.id)
     }
@@ -93,16 +117,10 @@ impl Facts<'_> {
         stride(&store.at, axis, &buffer.layout, &buffer.info.dims)
     }
 
-    /// Whether types and indices are such that vectors can be loaded, computed and stored.
+    /// Whether what is loaded and stored is such that vectors can be.
     fn may_be_vector(&self) -> bool {
         let word = |dtype| matches!(dtype, DType::F32 | DType::I32 | DType::U32);
-        let body = &self.kernel.body;
-        let computed = self.kernel.live().into_iter().all(|id| match body.get(id) {
-            Scalar::Load { .. } => word(body.dtype(id)),
-            Scalar::Position(_) => false,
-            _ => word(body.dtype(id)) || body.dtype(id) == DType::Bool,
-        });
-        let read = self.reads.iter().all(|read| is_covered(self.draft, read));
+        let read = |read: &Read| word(self.kernel.body.dtype(read.id)) && is_covered(self.draft, read);
         let folded = self.kernel.folds.iter().all(|fold| !matches!(fold.kind, FoldKind::ArgMax | FoldKind::ArgMin));
         let stored = self.kernel.stores.iter().all(|store| {
             let buffer = self.draft.buffer(store.buffer);
@@ -111,38 +129,34 @@ impl Facts<'_> {
                 && word(buffer.info.dtype)
                 && is_proven(&store.at, &extents, &buffer.layout, &buffer.info.dims, true)
         });
-        computed && read && folded && stored
+        self.reads.iter().all(read) && folded && stored
     }
 
-    /// The longest outer axis along which every load is contiguous or the same, and every store contiguous.
-    fn outer_axis(&self) -> Option<Axis> {
+    /// The longest outer axis along which every store is contiguous and every load moves in the way stated.
+    fn outer_axis(&self, loads: Loads) -> Option<Axis> {
+        let moves = |step: Option<i64>| match loads {
+            Loads::Contiguous => matches!(step, Some(0 | 1)),
+            Loads::Strided => step.is_some(),
+        };
         let fits = |axis: &Axis| {
             self.extent(*axis) > 1
-                && self.reads.iter().all(|read| self.is_loose(read) || matches!(self.stride(read, *axis), Some(0 | 1)))
+                && self.reads.iter().all(|read| self.is_loose(read) || moves(self.stride(read, *axis)))
                 && (0..self.kernel.stores.len()).all(|store| self.store_stride(store, *axis) == Some(1))
         };
         self.outer_axes().filter(fits).max_by_key(|axis| self.extent(*axis))
     }
 
-    /// The length of the innermost axis of all folds and of the last inner axis of all stores, where that is one axis
-    /// along which every load of theirs is contiguous or the same.
+    /// The length of the last inner axis of all folds and stores over inner axes, where they share it, it is innermost
+    /// in every fold, and every load of theirs is contiguous along it or the same.
     fn inner_extent(&self, fold_orders: &[SmallVec<[Axis; 6]>]) -> Option<usize> {
         let n_outer = self.kernel.outer.len();
-        let folds = self
-            .kernel
-            .folds
-            .iter()
-            .enumerate()
-            .map(|(i, fold)| (Part::Fold(i), &fold.inner, fold_orders[i].last().copied()));
+        let folds = self.kernel.folds.iter().enumerate().map(|(i, fold)| (Part::Fold(i), &fold.inner));
         let stores = self.kernel.stores.iter().enumerate().filter(|(_, store)| !store.inner.is_empty());
-        let stores = stores.map(|(i, store)| {
-            let last = Axis((n_outer + store.inner.len()) as u32 - 1);
-            (Part::Store(i), &store.inner, Some(last))
-        });
+        let stores = stores.map(|(i, store)| (Part::Store(i), &store.inner));
         let mut shared = None;
-        for (part, inner, last) in folds.chain(stores) {
-            let axis = last?;
-            let extent = inner[axis.0 as usize - n_outer];
+        for (part, inner) in folds.chain(stores) {
+            let axis = Axis((n_outer + inner.len()).checked_sub(1)? as u32);
+            let extent = *inner.last()?;
             if shared.is_some_and(|known| known != (axis, extent)) {
                 return None;
             }
@@ -150,11 +164,11 @@ impl Facts<'_> {
             let loads = self.reads.iter().filter(|read| read.part == part);
             let contiguous =
                 loads.clone().all(|read| self.is_loose(read) || matches!(self.stride(read, axis), Some(0 | 1)));
-            let stored = match part {
+            let innermost = match part {
                 Part::Store(i) => self.store_stride(i, axis) == Some(1),
-                Part::Fold(_) => true,
+                Part::Fold(i) => fold_orders[i].last() == Some(&axis),
             };
-            if !(contiguous && stored) {
+            if !(contiguous && innermost) {
                 return None;
             }
         }
@@ -305,3 +319,60 @@ const MOST_POINTS: u32 = 8;
 
 /// What a load of one element into all lanes costs, in loads of a vector: many machines need a shuffle.
 const BROADCAST: f64 = 1.5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::samples::{draft, kernel};
+
+    fn schedules(shape: &str, layers: &str, node: &str, machine: &Machine) -> String {
+        let mut draft = draft(shape, layers);
+        all(&mut draft, machine);
+        kernel(&draft, node).schedule.to_string()
+    }
+
+    #[test]
+    fn convolutions_run_over_channels_and_rows() {
+        let layers = r#"Conv2d(out: 64, kernel_size: 1), Conv2d(name: "a", out: 64, kernel_size: 3, padding: 1),
+            Flatten, Dense(out: 2)"#;
+        let portable = schedules("[1, 3, 56, 56]", layers, "a", &Machine::PORTABLE);
+        assert_eq!(portable, "loops 2 0 1 3, fold 5 6 4, vector 1 by 16, tile 3 by 2");
+        let wide = schedules("[1, 3, 56, 56]", layers, "a", &Machine::AVX512);
+        assert_eq!(wide, "loops 2 0 1 3, fold 5 6 4, vector 1 by 64, tile 3 by 7");
+    }
+
+    #[test]
+    fn large_weights_are_outermost() {
+        let layers = r#"Conv2d(name: "x1", out: 512, kernel_size: 1),
+            Conv2d(name: "a", out: 512, kernel_size: 3, padding: 1), Flatten, Dense(out: 2)"#;
+        let schedule = schedules("[1, 3, 7, 7]", layers, "a", &Machine::AVX512);
+        assert!(schedule.starts_with("loops 1 0 2 3, fold 5 6 4, vector 1 by"), "{schedule}");
+    }
+
+    #[test]
+    fn rows_are_reduced_from_within() {
+        let norm = schedules("[6, 40]", r#"LayerNorm(name: "a", normalized_shape: 40)"#, "a", &Machine::PORTABLE);
+        assert!(norm.contains("vector inside"), "{norm}");
+        let softmax = schedules("[6, 40]", r#"Softmax(name: "a", dim: -1)"#, "a", &Machine::PORTABLE);
+        assert!(softmax.contains("vector inside"), "{softmax}");
+    }
+
+    #[test]
+    fn elementwise_kernels_run_over_the_last_axis() {
+        let schedule = schedules("[6, 40]", r#"Relu(name: "a")"#, "a", &Machine::PORTABLE);
+        assert_eq!(schedule, "loops 0 1, vector 1 by 16");
+    }
+
+    #[test]
+    fn one_row_leaves_the_outermost_loop_to_the_threads() {
+        let schedule = schedules("[1, 40]", r#"Dense(name: "a", out: 64)"#, "a", &Machine::PORTABLE);
+        assert_eq!(schedule, "loops 1 0, fold 2, vector 1 by 32");
+    }
+
+    #[test]
+    fn ties_of_the_greatest_keep_their_order() {
+        let layers = r#"Conv2d(out: 8, kernel_size: 1), ArgMax(name: "a", dim: 1)"#;
+        let schedule = schedules("[1, 3, 5, 5]", layers, "a", &Machine::PORTABLE);
+        assert!(!schedule.contains("vector"), "{schedule}");
+    }
+}
