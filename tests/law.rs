@@ -7,6 +7,7 @@
 mod support;
 
 use std::io::Write;
+use support::found;
 use support::grow::{self, Style};
 use support::network::{Network, What};
 use support::shrink::shrink;
@@ -105,6 +106,40 @@ fn every_kind_of_layer_is_tested() {
         }
     }
     assert!(missing.is_empty(), "no network has {missing:?}");
+}
+
+macro_rules! found {
+    ($($name:ident $ron:literal)*) => { $(
+        #[test]
+        fn $name() {
+            for (seed, optimised) in [(1, false), (2, true), (3, true)] {
+                let built = found::built($ron, seed);
+                if let Err(failure) = check(&built, Trial { optimised, seed, threads: false }) {
+                    panic!("{}\n{}\n{}", failure.stage, failure.problem, built.graph);
+                }
+            }
+        }
+    )* };
+}
+found! {
+    pieces_of_a_value_are_not_the_value r#"(
+        fusewright: 1,
+        inputs: [(name: "x", shape: [2, 1, 1])],
+        layers: [Tan(name: "tan"), Split(name: "split", split_size: 1)],
+        outputs: {"y": "split"},
+    )"#
+    a_kernel_reads_nothing_that_it_writes r#"(
+        fusewright: 1,
+        inputs: [(name: "x", shape: [1])],
+        layers: [Erf(name: "erf"), Max(name: "max", from: ["erf", "erf"]), Add(name: "add", from: ["erf", "max"])],
+        outputs: {"y": "add"},
+    )"#
+    shapes_without_common_axes_are_reshaped r#"(
+        fusewright: 1,
+        inputs: [(name: "x", shape: [6, 5, 2, 17])],
+        layers: [Reshape(name: "y", shape: [15, 68, 1])],
+        outputs: {"y": "y"},
+    )"#
 }
 
 /// One seed, or a range `first..end`, given by the environment.

@@ -28,7 +28,7 @@ fn schedule(step: &Step, random: &mut Random) -> Schedule {
         0 | 1 => None,
         2..=4 => Some(Vector::Inner),
         _ if axes.is_empty() => None,
-        _ => Some(Vector::Outer { axis: random.pick(&axes), lanes: random.pick(&[4, 4, 8, 8, 12, 16]) }),
+        _ => Some(Vector::Outer { axis: random.pick(&axes), lanes: random.pick(&[4, 8, 8, 12, 16, 24, 33, 64]) }),
     };
     let lanes = match schedule.vector {
         Some(Vector::Outer { axis, .. }) => Some(axis),

@@ -5,10 +5,11 @@ use super::random::Random;
 use super::schedule;
 use fusewright::ir::graph::Graph;
 use fusewright::ir::kernel::{self, BufferId, Evaluation, Program, Role};
-use fusewright::ir::plan::Plan;
+use fusewright::ir::plan::{self, Plan, Port};
 use fusewright::ir::tensor::{Array, DType, Tensor, TensorType};
 use fusewright::ir::{Data, evaluate};
-use fusewright::passes::{fuse, lower, pipeline, plan};
+use fusewright::passes::plan::plan as plan_of;
+use fusewright::passes::{fuse, lower, pipeline};
 use fusewright::runtime::{Executable, Session, Settings, View, ViewMut};
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -96,9 +97,11 @@ pub fn check(built: &Built, trial: Trial) -> Check<Report> {
     for (name, program, values, bounds) in
         [("unfused", unfused, &values, &bounds), ("fused", fused, &fused_values, &fused_bounds)]
     {
-        let plan = guarded("plan", || Ok(plan::plan(program, &Default::default())))?;
+        let plan = guarded("plan", || Ok(plan_of(program, &Default::default())))?;
         let mut other = plan.clone();
         schedule::randomise(&mut other, &mut random);
+        let stage = format!("plan ({name})");
+        compare(&stage, values, &planned(&stage, &plan, &given)?, |i, k, _| bounds[i][k])?;
         for (schedules, plan) in [("", plan), (", random schedules", other)] {
             let stage = format!("run ({name}{schedules})");
             let results = guarded(&stage, || run(&stage, plan, &built.given, trial.threads))?;
@@ -135,6 +138,17 @@ fn evaluated(stage: &str, program: &Program, given: &BTreeMap<String, Array>) ->
         let values = program.outputs.iter().map(|(name, id)| (name.clone(), all.array(*id))).collect();
         let bounds = program.outputs.iter().map(|(_, id)| all.errors(*id).to_vec()).collect();
         Ok((values, bounds))
+    })
+}
+
+/// The results of a plan on its bytes.
+fn planned(stage: &str, plan: &Plan, given: &BTreeMap<String, Array>) -> Check<Results> {
+    let fail = |problem: String| Failure { stage: stage.to_string(), problem };
+    guarded(stage, || {
+        plan::verify(plan).map_err(|faults| fail(format!("verify: {}\n{plan}", faults.join("\n"))))?;
+        let mut results = plan::evaluate(plan, given).map_err(|fault| fail(format!("evaluate: {fault}\n{plan}")))?;
+        let result = |port: &Port| (port.name.clone(), results.remove(&port.name).expect("every output has a value"));
+        Ok(plan.outputs.iter().map(result).collect())
     })
 }
 
