@@ -244,7 +244,7 @@ mod tests {
     fn copies_that_cost_more_than_checks_are_not_made() {
         let once = draft("[1, 1, 4032, 3024]", r#"Conv2d(out: 1, kernel_size: 3, padding: 1)"#);
         assert_eq!(abouts(&once), ["Conv2d"]);
-        let pad = draft("[1, 3, 8, 8]", r#"Pad(padding: [(1, 1), (1, 1)], mode: Constant), Relu"#);
+        let pad = draft("[1, 3, 8, 8]", r#"Pad(padding: [(1, 1), (1, 1)], mode: "constant"), Relu"#);
         assert_eq!(abouts(&pad).len(), 1);
         // A border many times as large as the image.
         let far = r#"Conv2d(name: "a", out: 64, kernel_size: 1),

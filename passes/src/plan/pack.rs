@@ -280,7 +280,7 @@ mod tests {
         all(&mut draft);
         let setup: Vec<&str> =
             draft.kernels.iter().filter(|kernel| kernel.once).map(|kernel| kernel.named.about.as_str()).collect();
-        assert_eq!(setup, ["pack", "Add pack"]);
+        assert_eq!(setup, ["Add pack", "pack"]);
     }
 
     #[test]

@@ -360,7 +360,7 @@ mod tests {
     #[test]
     fn elementwise_kernels_run_over_the_last_axis() {
         let schedule = schedules("[6, 40]", r#"Relu(name: "a")"#, "a", &Machine::PORTABLE);
-        assert_eq!(schedule, "loops 0 1, vector 1 by 16");
+        assert_eq!(schedule, "loops 0 1, vector 1 by 40");
     }
 
     #[test]
