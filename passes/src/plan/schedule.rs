@@ -4,7 +4,7 @@ use super::draft::{Draft, DraftKernel};
 use super::halo::is_covered;
 use super::machine::Machine;
 use super::pack::{movable, packable};
-use fusewright_ir::kernel::{Axis, Combine, FoldKind, Kernel, Scalar, ScalarId};
+use fusewright_ir::kernel::{Axis, Combine, FoldKind, Kernel, ScalarId};
 use fusewright_ir::plan::access::{Part, Read, any_depends, is_proven, reads, stride};
 use fusewright_ir::plan::{Schedule, Vector};
 use fusewright_ir::tensor::DType;
