@@ -4,7 +4,7 @@ use super::output::{Failure, usage};
 use clap::Args;
 use fusewright::ir::ops::Op;
 use fusewright::ir::{Bindings, Dim, TensorType};
-use fusewright::{Error, Model, Weights};
+use fusewright::{Error, Model, Options, Weights};
 use std::path::PathBuf;
 
 /// The model and the values of its symbols.
@@ -35,6 +35,24 @@ impl ModelArguments {
             }
         }
         Ok(bindings)
+    }
+}
+
+/// How the network is run.
+#[derive(Args)]
+pub struct RunArguments {
+    /// The most threads that a run uses; the results are the same for any number
+    #[arg(long, value_name = "T", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub threads: u16,
+    /// Microseconds that threads wait for the next run before they sleep
+    #[arg(long, value_name = "US", default_value_t = 50)]
+    pub spin: u64,
+}
+
+impl RunArguments {
+    /// How to compile with these parameters.
+    pub fn options(&self, weights: Option<Weights>) -> Options {
+        Options { weights, threads: self.threads.into(), spin: self.spin, ..Options::default() }
     }
 }
 

@@ -1,6 +1,6 @@
 //! `fusewright bench`: how long a network takes, fused against unfused, kernel by kernel.
 
-use super::arguments::{ModelArguments, batch, default_batch, weights};
+use super::arguments::{ModelArguments, RunArguments, batch, default_batch, weights};
 use super::compile::shortened;
 use super::output::{Failure, Output, progress, usage};
 use super::table::{Table, time};
@@ -22,9 +22,8 @@ pub struct Bench {
     /// The batch: the value of the symbol N, 1 where nothing is said
     #[arg(long, value_name = "N", value_parser = batch)]
     batch: Option<usize>,
-    /// Threads to use; today every network runs on one
-    #[arg(long, value_name = "T", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
-    threads: u16,
+    #[command(flatten)]
+    how: RunArguments,
     /// Show the kernels of the unfused form in the table and the trace
     #[arg(long)]
     unfused: bool,
@@ -76,7 +75,7 @@ impl Bench {
         default_batch(&model, &mut bindings);
         let weights = weights(self.weights.as_ref())?;
         let form = |fuse: bool| -> Result<Runner, Error> {
-            let options = Options { fuse, weights: weights.clone(), ..Options::default() };
+            let options = Options { fuse, ..self.how.options(weights.clone()) };
             Runner::new(model.compile(options)?.session(&bindings)?)
         };
         let (mut fused, mut unfused) = (form(true)?, form(false)?);
@@ -97,7 +96,7 @@ impl Bench {
         if self.json {
             return out.json(&Json {
                 runs: fused.runs.len(),
-                threads: 1,
+                threads: self.how.threads,
                 median_us: microseconds(fused.median()),
                 min_us: microseconds(fused.fastest()),
                 unfused_median_us: microseconds(unfused.median()),
@@ -118,9 +117,7 @@ impl Bench {
             ]);
         }
         writeln!(out, "{table}")?;
-        if self.threads > 1 {
-            writeln!(out, "threads  1 of the {} asked for: networks run on one today", self.threads)?;
-        }
+        writeln!(out, "threads  {}", self.how.threads)?;
         for (name, form) in [("fused", &fused), ("unfused", &unfused)] {
             let (kernels, runs) = (form.steps.len(), form.runs.len());
             let (median, fastest) = (time(form.median()), time(form.fastest()));
