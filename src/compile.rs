@@ -6,7 +6,8 @@ use crate::ir::{Bindings, Graph};
 use crate::passes::fuse::{Decision, fuse};
 use crate::passes::lower::lower;
 use crate::passes::pipeline;
-use crate::passes::plan::{PlanOptions, plan};
+use crate::passes::plan::{Machine, PlanOptions, plan};
+use crate::runtime::Isa;
 use crate::weights::Weights;
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,8 @@ pub struct Options {
     pub threads: usize,
     /// How many microseconds helpers wait for the next run, keeping their cores busy, before they sleep; 0 for none.
     pub spin: u64,
+    /// The vectors of inner bodies; the widest that this machine has by default.
+    pub isa: Isa,
     /// Whether every stage's result and Cranelift's input are checked: for tests.
     pub verify: bool,
     /// Whether the Cranelift IR and the assembly are kept for reading.
@@ -43,6 +46,7 @@ impl Default for Options {
             bindings: Bindings::new(),
             threads: 1,
             spin: 50,
+            isa: Isa::detect(),
             verify: false,
             listings: false,
             dumps: false,
@@ -97,8 +101,22 @@ pub(crate) fn compile_graph(graph: Graph, options: &Options) -> (Compilation, Pl
     if options.dumps {
         dumps.push(("fuse", program.to_string()));
     }
-    let plan = timed(&mut stages, "plan", || plan(program.clone(), &PlanOptions::default()));
+    let plan = timed(&mut stages, "plan", || plan(program.clone(), &plan_options(options)));
     (Compilation { graph, optimised, program, decisions, stages, dumps }, plan)
+}
+
+/// What the planner is told of the machine.
+fn plan_options(options: &Options) -> PlanOptions {
+    PlanOptions { machine: machine(options.isa), ..PlanOptions::default() }
+}
+
+/// The machine that has these vectors.
+pub fn machine(isa: Isa) -> Machine {
+    match isa {
+        Isa::Portable => Machine::PORTABLE,
+        Isa::Avx2 => Machine::AVX2,
+        Isa::Avx512 => Machine::AVX512,
+    }
 }
 
 fn timed<T>(stages: &mut Vec<(&'static str, Duration)>, name: &'static str, stage: impl FnOnce() -> T) -> T {

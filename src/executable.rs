@@ -100,7 +100,7 @@ impl Executable {
         let bind = start.elapsed();
         let extra = self.sized_by_symbols(&bound)?;
         let (mut compilation, plan) = compile_graph(bound.graph().clone(), options);
-        let settings = Settings { verify: options.verify, listings: options.listings };
+        let settings = Settings { isa: options.isa, verify: options.verify, listings: options.listings };
         let start = Instant::now();
         let executable =
             runtime::Executable::new(plan, settings, |name| weights.get(name).or_else(|| extra.get(name)))?;

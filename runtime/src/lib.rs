@@ -8,11 +8,13 @@ pub mod codegen;
 mod cut;
 mod executable;
 mod float_mode;
+mod isa;
 mod memory;
 mod pool;
 mod session;
 mod view;
 
 pub use executable::{CompileError, Executable, Settings};
+pub use isa::Isa;
 pub use session::{RunError, Session, Threads};
 pub use view::{View, ViewMut, view, view_mut};

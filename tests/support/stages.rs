@@ -8,9 +8,10 @@ use fusewright::ir::kernel::{self, BufferId, Evaluation, Program, Role};
 use fusewright::ir::plan::{self, Plan, Port};
 use fusewright::ir::tensor::{Array, DType, Tensor, TensorType};
 use fusewright::ir::{Data, evaluate};
-use fusewright::passes::plan::plan as plan_of;
+use fusewright::machine;
+use fusewright::passes::plan::{PlanOptions, plan as plan_of};
 use fusewright::passes::{fuse, lower, pipeline};
-use fusewright::runtime::{Executable, Session, Settings, Threads, View, ViewMut};
+use fusewright::runtime::{Executable, Isa, Session, Settings, Threads, View, ViewMut};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::panic::{self, AssertUnwindSafe};
@@ -97,17 +98,18 @@ pub fn check(built: &Built, trial: Trial) -> Check<Report> {
     }
 
     let mut random = Random::new(trial.seed);
-    for (name, program, values, bounds) in
-        [("unfused", unfused, &values, &bounds), ("fused", fused, &fused_values, &fused_bounds)]
-    {
-        let plan = guarded("plan", || Ok(plan_of(program, &Default::default())))?;
+    let programs = [("unfused", unfused, &values, &bounds), ("fused", fused, &fused_values, &fused_bounds)];
+    let isas = Isa::ALL.into_iter().filter(|isa| isa.is_available());
+    for (isa, (name, program, values, bounds)) in isas.flat_map(|isa| programs.iter().map(move |case| (isa, case))) {
+        let options = PlanOptions { machine: machine(isa), ..PlanOptions::default() };
+        let plan = guarded("plan", || Ok(plan_of(program.clone(), &options)))?;
         let mut other = plan.clone();
         schedule::randomise(&mut other, &mut random);
-        let stage = format!("plan ({name})");
+        let stage = format!("plan ({name}, {isa})");
         compare(&stage, values, &planned(&stage, &plan, &given)?, |i, k, _| bounds[i][k])?;
         for (schedules, plan) in [("", plan), (", random schedules", other)] {
-            let stage = format!("run ({name}{schedules})");
-            let results = guarded(&stage, || run(&stage, plan, &built.given, trial))?;
+            let stage = format!("run ({name}, {isa}{schedules})");
+            let results = guarded(&stage, || run(&stage, plan, isa, &built.given, trial))?;
             compare(&stage, values, &results, |i, k, _| bounds[i][k])?;
         }
     }
@@ -175,9 +177,9 @@ fn compare(stage: &str, expected: &Results, found: &Results, allowed: impl Fn(us
 
 /// Runs a plan: twice in one session, with equal bits, and where asked for in another session on another thread, and in
 /// one that shares the smallest of its steps between threads.
-fn run(stage: &str, plan: Plan, given: &BTreeMap<String, Tensor>, trial: Trial) -> Check<Results> {
+fn run(stage: &str, plan: Plan, isa: Isa, given: &BTreeMap<String, Tensor>, trial: Trial) -> Check<Results> {
     let fail = |problem: String| Failure { stage: stage.to_string(), problem };
-    let settings = Settings { verify: true, listings: false };
+    let settings = Settings { isa, verify: true, listings: false };
     let executable = Executable::new(plan, settings, |name| given.get(name)).map_err(|e| fail(e.to_string()))?;
     let executable = Arc::new(executable);
     let other = trial.threads.then(|| {
