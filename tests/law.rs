@@ -40,7 +40,8 @@ fn hold(seeds: impl Iterator<Item = u64>, style: Style) -> Report {
 
 fn trial(network: &Network) -> Trial {
     let seed = network.seed;
-    Trial { optimised: !seed.is_multiple_of(4), seed, threads: seed.is_multiple_of(8) }
+    let shared = 1 + (seed % 4) as usize;
+    Trial { optimised: !seed.is_multiple_of(4), seed, threads: seed.is_multiple_of(8), shared }
 }
 
 fn law(network: &Network, _: Style) -> Result<Report, Failure> {
@@ -114,7 +115,7 @@ macro_rules! found {
         fn $name() {
             for (seed, optimised) in [(1, false), (2, true), (3, true)] {
                 let built = found::built($ron, seed);
-                if let Err(failure) = check(&built, Trial { optimised, seed, threads: false }) {
+                if let Err(failure) = check(&built, Trial { optimised, seed, threads: false, shared: 2 }) {
                     panic!("{}\n{}\n{}", failure.stage, failure.problem, built.graph);
                 }
             }
