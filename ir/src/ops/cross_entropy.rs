@@ -5,6 +5,7 @@ use super::loss::{LossReduction, class_axis, expect_classes, labelled, score};
 use super::nll::{Label, is_nothing, nothing, reduce, reduced};
 use super::softmax::log_sum_exp;
 use super::*;
+use crate::graph::ValueId;
 use crate::kernel::formula::{Formula, IntoTerm};
 use crate::kernel::{Axis, FoldKind, Index, KernelBuilder, ScalarId};
 
@@ -124,6 +125,60 @@ impl OpSpec for CrossEntropyLoss {
         let loss = k.load(&losses, axes.iter().copied());
         let label = Label::load(&mut k, labels, weights, &axes, self.ignore_index);
         vec![each, reduce(k, self.reduction, &places, loss, label.weight, out)]
+    }
+
+    fn gradient(&self, back: &mut Backward) -> Gradients {
+        let (scores, labels, upstream) = (back.input(0), back.input(1), back.upstream());
+        if back.wants(2) {
+            return back.refuse("the weights of classes have no gradient");
+        }
+        let dims = back.dims(scores);
+        let axis = class_axis(dims.len());
+        let mut places = dims.clone();
+        places[axis] = 1;
+        let along_classes: Vec<usize> = dims[axis..].iter().enumerate().map(|(i, &n)| if i == 0 { n } else { 1 }).collect();
+        let smoothing = self.label_smoothing.0;
+        let weights = back.inputs().get(2).copied().map(|weights| back.reshaped(weights, &along_classes));
+        // What the loss is divided by, where it is a mean; and the distribution that scores are compared with.
+        let (targets, divisor) = if back.ty(labels).dtype.is_float() {
+            let kept = back.scaled(labels, 1.0 - smoothing);
+            let spread = back.number(smoothing / dims[axis] as f64);
+            let mixed = back.add(kept, spread);
+            let targets = weights.map_or(mixed, |weights| back.mul(mixed, weights));
+            (targets, back.number(places.iter().product::<usize>() as f64))
+        } else {
+            let op = ClassTargets {
+                classes: dims[axis],
+                ignore_index: self.ignore_index,
+                smoothing: self.label_smoothing,
+            };
+            let operands: Vec<ValueId> = back.inputs()[1..].to_vec();
+            let targets = back.node(op, &operands);
+            let each = ValueId { port: 1, ..targets };
+            let all: Vec<usize> = (0..back.ty(each).rank()).collect();
+            let sum = back.summed(each, &all);
+            (targets, back.reshaped(sum, &[]))
+        };
+        let share = match self.reduction {
+            LossReduction::None => back.reshaped(upstream, &places),
+            LossReduction::Mean => back.map("Div", &[upstream, divisor]),
+            LossReduction::Sum | LossReduction::BatchMean => upstream,
+        };
+        let mut gradients = back.nothing();
+        if back.wants(0) {
+            let probabilities = back.node(Softmax { dim: axis as i32 }, &[scores]);
+            let total = back.summed(targets, &[axis]);
+            let expected = back.mul(probabilities, total);
+            let distance = back.sub(expected, targets);
+            gradients[0] = Some(back.mul(distance, share));
+        }
+        if back.wants(1) {
+            let logarithms = back.node(LogSoftmax { dim: axis as i32 }, &[scores]);
+            let weighted = weights.map_or(logarithms, |weights| back.mul(logarithms, weights));
+            let loss = back.scaled(weighted, smoothing - 1.0);
+            gradients[1] = Some(back.mul(loss, share));
+        }
+        gradients
     }
 
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {
