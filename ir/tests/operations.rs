@@ -4,10 +4,10 @@
 mod cases;
 mod support;
 
+use cases::{Case, Random, cases};
 use fusewright_ir::kernel::{self, BufferId, Program, Scalar};
 use fusewright_ir::ops::LAYERS;
 use fusewright_ir::tensor::{Array, TensorType};
-use cases::{Case, Random, cases};
 use fusewright_ir::{GraphBuilder, ValueId};
 use support::{program, read};
 

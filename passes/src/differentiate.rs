@@ -83,8 +83,10 @@ impl Tape {
         for (value, result) in by.iter().zip(&mut self.results).filter(|(value, _)| value.node == id) {
             *result = upstream[value.port as usize];
         }
-        let wanted: Vec<bool> =
-            operands.iter().map(|value| moves[value.node] && build.graph().value_type(*value).dtype.is_float()).collect();
+        let wanted: Vec<bool> = operands
+            .iter()
+            .map(|value| moves[value.node] && build.graph().value_type(*value).dtype.is_float())
+            .collect();
         if !wanted.contains(&true) || upstream.iter().all(Option::is_none) {
             return Ok(());
         }
@@ -122,23 +124,20 @@ fn moving(graph: &Graph, by: &[ValueId]) -> NodeMap<bool> {
     moves
 }
 
-fn check(
-    graph: &Graph,
-    of: ValueId,
-    upstream: Option<ValueId>,
-    by: &[ValueId],
-) -> Result<(), Diagnostics> {
+fn check(graph: &Graph, of: ValueId, upstream: Option<ValueId>, by: &[ValueId]) -> Result<(), Diagnostics> {
     let mut faults = Diagnostics::default();
     for &value in by.iter().chain([&of]) {
         let ty = graph.value_type(value);
         if !ty.dtype.is_float() {
             let node = graph.node(value.node);
             let fault = Diagnostic::new(format!("`{}` has no gradient", graph.value_name(value))).at(node.span.clone());
-            faults.push(fault.expected("f32 elements").found(ty.to_string()).help("whole numbers do not move smoothly"));
+            faults
+                .push(fault.expected("f32 elements").found(ty.to_string()).help("whole numbers do not move smoothly"));
         }
     }
     if let Some(upstream) = upstream.filter(|&upstream| graph.value_type(upstream) != graph.value_type(of)) {
-        let fault = Diagnostic::new(format!("`{}` does not fit `{}`", graph.value_name(upstream), graph.value_name(of)));
+        let fault =
+            Diagnostic::new(format!("`{}` does not fit `{}`", graph.value_name(upstream), graph.value_name(of)));
         let (wanted, found) = (graph.value_type(of), graph.value_type(upstream));
         faults.push(fault.expected(wanted.to_string()).found(found.to_string()));
     }

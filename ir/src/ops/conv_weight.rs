@@ -130,7 +130,8 @@ impl OpSpec for ConvWeight {
                     pixel.push((window[axis] * slide.stride + tap * slide.dilation).wrapping_sub(slide.before));
                 }
                 if pixel.iter().zip(&image.dims).all(|(i, n)| i < n) {
-                    let place: SmallVec<[usize; 8]> = n.iter().copied().chain([o]).chain(window.iter().copied()).collect();
+                    let place: SmallVec<[usize; 8]> =
+                        n.iter().copied().chain([o]).chain(window.iter().copied()).collect();
                     sum += image.at(&pixel) * windows.at(&place);
                 }
             }
@@ -147,13 +148,15 @@ mod tests {
     #[test]
     fn shapes() {
         let Ok(Op::Conv(conv)) = (layer_kind("Conv2d").unwrap().read)(
-            &crate::text::parse("(out: 6, kernel_size: [3, 2], stride: 2, padding: [(1, 0), (0, 2)], groups: 2)").unwrap(),
+            &crate::text::parse("(out: 6, kernel_size: [3, 2], stride: 2, padding: [(1, 0), (0, 2)], groups: 2)")
+                .unwrap(),
         ) else {
             panic!("a convolution")
         };
         let op = ConvWeight { conv };
         let image = TensorType::f32([5usize, 4, 8, 9]);
-        let infer = |windows: [usize; 4]| op.infer(&[&image, &TensorType::f32(windows)]).map(|types| types[0].to_string());
+        let infer =
+            |windows: [usize; 4]| op.infer(&[&image, &TensorType::f32(windows)]).map(|types| types[0].to_string());
         assert_eq!(infer([5, 6, 4, 5]).as_deref(), Ok("f32[6, 2, 3, 2]"));
         assert!(infer([5, 6, 9, 5]).is_err(), "more windows than there are");
         assert!(infer([4, 6, 4, 5]).is_err(), "another batch");

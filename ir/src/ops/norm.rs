@@ -1,8 +1,8 @@
 //! What normalisations share: `(x - mean) / sqrt(variance + eps) * weight + bias`, with the mean and variance of a group
 //! of elements, or with statistics that are kept.
 
-use super::*;
 use super::common::Dims;
+use super::*;
 use crate::Dim;
 use crate::graph::ValueId;
 use crate::kernel::build::Operand;
@@ -132,7 +132,8 @@ pub fn gradient(back: &mut Backward, view: &[usize], axes: &[usize], along: &[us
     let dims = back.dims(input);
     let x = back.reshaped(input, view);
     let mean = back.reduced(Reduction::Mean, x, axes);
-    let variance = Var { dim: Dims::Many(axes.iter().map(|&axis| axis as i32).collect()), correction: Real(0.0), keepdim: true };
+    let variance =
+        Var { dim: Dims::Many(axes.iter().map(|&axis| axis as i32).collect()), correction: Real(0.0), keepdim: true };
     let variance = back.node(variance, &[x]);
     let eps = back.number(eps);
     let variance = back.add(variance, eps);

@@ -123,7 +123,8 @@ impl OpSpec for Norm {
             let power = if p == 2.0 {
                 part
             } else {
-                let (size, sign, exponent) = (back.map("Abs", &[part]), back.map("Sign", &[part]), back.number(p - 1.0));
+                let (size, sign, exponent) =
+                    (back.map("Abs", &[part]), back.map("Sign", &[part]), back.number(p - 1.0));
                 let power = back.map("Pow", &[size, exponent]);
                 back.mul(power, sign)
             };

@@ -31,9 +31,10 @@ fn slides(pool: &MaxPool, lengths: &[usize]) -> SmallVec<[Slide; 3]> {
 
 /// Whether the tap of the fold is the one that `index` names.
 fn is_named(k: &mut KernelBuilder, index: ScalarId, slides: &[Slide]) -> ScalarId {
-    let number = slides.iter().enumerate().fold(Affine::constant(0), |number, (i, slide)| {
-        number * slide.kernel as i64 + k.inner(i)
-    });
+    let number = slides
+        .iter()
+        .enumerate()
+        .fold(Affine::constant(0), |number, (i, slide)| number * slide.kernel as i64 + k.inner(i));
     let number = k.position(number);
     let index = k.cast(DType::I64, index);
     k.compare(CompareOp::Eq, index, number)

@@ -24,6 +24,7 @@ pub fn cases() -> Vec<Case> {
         case("AdaptiveMaxPool2d(output_size: [3, 4])", f32(&[2, 3, 7, 8])),
         case("AdaptiveMaxPool2d(output_size: [1, None])", u8(&[2, 3, 5, 6])),
         case("AdaptiveMaxPool3d(output_size: 2)", i64(&[1, 2, 3, 4, 5])),
+        case("AdaptiveMaxPool3d(output_size: [2, 1, 3])", f32(&[1, 2, 3, 4, 5])),
         case("Add", [f32(&[2, 3, 5]), f32(&[3, 1])]),
         case("Add", [i64(&[7]), i64(&[7])]),
         case("Amax(dim: 0)", f32(&[5, 3])),
@@ -64,6 +65,7 @@ pub fn cases() -> Vec<Case> {
         case("BatchNorm3d(momentum: 0.5)", f32(&[1, 2, 3, 4, 5])).values(4, 0.0..4.0),
         case("Cast(to: bool)", f32(&[9])).values(0, -0.04..0.04),
         case("Cast(to: f32)", u8(&[9])),
+        case("Cast(to: f32)", f32(&[9])),
         case("Cast(to: i32)", f32(&[9])).values(0, -9.0..9.0),
         case("Cast(to: u8)", i64(&[9])).values(0, -500.0..500.0),
         case("Ceil", f32(&[33])),
@@ -76,6 +78,10 @@ pub fn cases() -> Vec<Case> {
         case("Conv2d(out: 4, kernel_size: 3, padding: 1)", f32(&[2, 3, 7, 8])),
         case("Conv2d(out: 4, kernel_size: 3, groups: 2, dilation: 2, bias: false)", f32(&[2, 4, 9, 6])),
         case("Conv2d(out: 2, kernel_size: [2, 3], padding: [(1, 0), (0, 2)], flip_kernel: true)", f32(&[3, 6, 5])),
+        case(
+            "Conv2d(out: 6, kernel_size: [3, 2], stride: [2, 3], dilation: [1, 2], padding: [(2, 0), (1, 3)], groups: 3)",
+            f32(&[2, 6, 8, 9]),
+        ),
         case("Conv3d(out: 2, kernel_size: 2, padding: \"same\")", f32(&[1, 2, 3, 4, 5])),
         case("ConvTranspose1d(out: 3, kernel_size: 4, stride: 2, padding: 1)", f32(&[2, 2, 7])),
         case("ConvTranspose1d(out: 2, kernel_size: 3, stride: 3, output_padding: 2, dilation: 2)", f32(&[3, 5])),
@@ -89,6 +95,10 @@ pub fn cases() -> Vec<Case> {
             "ConvTranspose2d(out: 6, kernel_size: 3, stride: 2, dilation: [3, 1], groups: 3, output_padding: [2, 1])",
             f32(&[1, 3, 3, 4]),
         ),
+        case(
+            "ConvTranspose2d(out: 4, kernel_size: [3, 2], stride: 2, groups: 2, flip_kernel: true)",
+            f32(&[2, 2, 3, 4]),
+        ),
         case("ConvTranspose3d(out: 2, kernel_size: 2, stride: [1, 2, 2], padding: 1)", f32(&[1, 3, 3, 4, 3])),
         case("Cos", f32(&[17])),
         case("Cosh", f32(&[17])),
@@ -101,6 +111,10 @@ pub fn cases() -> Vec<Case> {
         case("CrossEntropyLoss(label_smoothing: 0.1, ignore_index: 0)", [f32(&[9, 5, 2]), i64(&[9, 2]), f32(&[5])])
             .values(1, 0.0..5.0)
             .values(2, 0.5..2.0),
+        case("CrossEntropyLoss(label_smoothing: 0.25)", [f32(&[4, 5, 2]), f32(&[4, 5, 2]), f32(&[5])])
+            .values(1, 0.0..1.0)
+            .values(2, 0.5..2.0),
+        case("CrossEntropyLoss(reduction: \"none\")", [f32(&[5]), f32(&[5])]),
         case("Dense(out: 5)", f32(&[3, 17])),
         case("Dense(out: 5, bias: false)", f32(&[4])),
         case("Div", [f32(&[33]), f32(&[33])]),
@@ -133,6 +147,7 @@ pub fn cases() -> Vec<Case> {
         case("Hardtanh(max_val: 0.5)", f32(&[33])),
         case("HuberLoss(delta: 0.5)", [f32(&[4, 3]), f32(&[4, 3])]),
         case("Identity", u8(&[9])),
+        case("Identity", f32(&[9])),
         case("IndexSelect(dim: -1)", [f32(&[3, 5]), i64(&[7])]).values(1, 0.0..5.0),
         case("InstanceNorm1d", f32(&[3, 9])),
         case("InstanceNorm2d(affine: true)", f32(&[2, 3, 5, 4])),
