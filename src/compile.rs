@@ -21,14 +21,14 @@ pub struct Options {
     pub weights: Option<Weights>,
     /// Values for symbols; sessions may give the others.
     pub bindings: Bindings,
+    /// The vectors of inner bodies; the widest that this machine has by default.
+    pub isa: Isa,
     /// The most threads that a run uses, its caller's included. Results are the same bits for any number. The process has
     /// one pool of helpers, which take part in one run at a time: a session that finds them with another runs on its
     /// caller's thread alone, and so do steps too short to be worth sharing.
     pub threads: usize,
     /// How many microseconds helpers wait for the next run, keeping their cores busy, before they sleep; 0 for none.
     pub spin: u64,
-    /// The vectors of inner bodies; the widest that this machine has by default.
-    pub isa: Isa,
     /// Whether every stage's result and Cranelift's input are checked: for tests.
     pub verify: bool,
     /// Whether the Cranelift IR and the assembly are kept for reading.
@@ -44,9 +44,9 @@ impl Default for Options {
             fuse: true,
             weights: None,
             bindings: Bindings::new(),
+            isa: Isa::detect(),
             threads: 1,
             spin: 50,
-            isa: Isa::detect(),
             verify: false,
             listings: false,
             dumps: false,

@@ -4,7 +4,7 @@ use super::output::{Failure, usage};
 use clap::Args;
 use fusewright::ir::ops::Op;
 use fusewright::ir::{Bindings, Dim, TensorType};
-use fusewright::{Error, Model, Options, Weights};
+use fusewright::{Error, Isa, Model, Options, Weights};
 use std::path::PathBuf;
 
 /// The model and the values of its symbols.
@@ -47,12 +47,22 @@ pub struct RunArguments {
     /// Microseconds that threads wait for the next run before they sleep
     #[arg(long, value_name = "US", default_value_t = 50)]
     pub spin: u64,
+    /// The vectors of inner bodies: avx512, avx2 or portable; the widest that this machine has by default
+    #[arg(long, value_name = "ISA", value_parser = isa)]
+    pub isa: Option<Isa>,
+}
+
+/// A set of vector instructions that this machine has.
+pub fn isa(name: &str) -> Result<Isa, String> {
+    let isa: Isa = name.parse()?;
+    if isa.is_available() { Ok(isa) } else { Err(format!("this machine does not have {isa}")) }
 }
 
 impl RunArguments {
     /// How to compile with these parameters.
     pub fn options(&self, weights: Option<Weights>) -> Options {
-        Options { weights, threads: self.threads.into(), spin: self.spin, ..Options::default() }
+        let isa = self.isa.unwrap_or_else(Isa::detect);
+        Options { weights, threads: self.threads.into(), spin: self.spin, isa, ..Options::default() }
     }
 }
 
