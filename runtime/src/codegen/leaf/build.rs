@@ -506,8 +506,19 @@ impl Builder<'_> {
         let form = linear(self.recipe, self.lane, store.buffer, &store.at).expect("checked by supported");
         let points = self.points();
         if !self.lane_is_inner() || store.inner.is_empty() {
+            let along = self.transposed_axis(&form).filter(|_| store.inner.is_empty());
             self.loops(&store.inner, &order, &[store.value], &[], &mut |builder, _| {
                 for point in &points {
+                    if let Some(along) = along {
+                        let square = builder.square(point, along);
+                        // The last point of a square stores all of it.
+                        if square.last() == Some(point) {
+                            let values: Vec<Vector> =
+                                square.iter().map(|point| builder.vector(store.value, point)).collect();
+                            builder.write_transposed(&form, store.buffer, &values, &square);
+                        }
+                        continue;
+                    }
                     let value = builder.vector(store.value, point);
                     builder.write(&form, store.buffer, value, point);
                 }
@@ -705,6 +716,9 @@ impl Builder<'_> {
                 } else {
                     Lanes::first(used)
                 };
+                if let Some(along) = self.transposed_axis(&form).filter(|_| lanes == Lanes::first(used)) {
+                    return Value::Vector(self.load_transposed(id, &form, *buffer, point, along));
+                }
                 match *outside {
                     Some(outside) if lanes.count() == 0 => self.writer.bits(bits_of(outside)),
                     Some(outside) if lanes.count() < used && form.lane_step != 0 => {
@@ -785,6 +799,65 @@ impl Builder<'_> {
             step => Access::Strided { lanes, bytes: step * 4 },
         };
         self.writer.load(address, access)
+    }
+
+    /// The tile axis along which elements are neighbours, where they are not along the lane axis: rows along the one become
+    /// vectors along the other.
+    fn transposed_axis(&self, form: &Linear) -> Option<Axis> {
+        let crosses = !self.edges.is_empty() || self.lane_is_inner() || self.stretch.step.is_some();
+        if matches!(form.lane_step, 0 | 1) || crosses {
+            return None;
+        }
+        let (axis, _) = form.terms.iter().find(|(axis, elements)| {
+            *axis != self.lane && *elements == 1 && self.tile.get(axis.0 as usize).is_some_and(|&points| points > 1)
+        })?;
+        Some(*axis)
+    }
+
+    /// The points of one square: up to `width` along `along`, from a multiple of `width` on, at the vector of `point`.
+    fn square(&self, point: &Point, along: Axis) -> Vec<Point> {
+        let (width, axis) = (self.writer.width(), along.0 as usize);
+        let first = point[axis] as usize / width * width;
+        let places = first..(first + width).min(self.tile[axis]);
+        let at = |place: usize| {
+            let mut point = point.clone();
+            point[axis] = place as u32;
+            point
+        };
+        places.map(at).collect()
+    }
+
+    /// Loads rows along `along`, one for each lane, and gives the vector at `point`; those of its square are known then.
+    fn load_transposed(&mut self, id: ScalarId, form: &Linear, buffer: BufferId, point: &Point, along: Axis) -> Vector {
+        let square = self.square(point, along);
+        let used = self.used_lanes(point);
+        let start = self.address(form, buffer, &square[0]);
+        let mut rows: Vec<Vector> = (0..used as i64)
+            .map(|lane| {
+                let row = Address { offset: start.offset + 4 * lane * form.lane_step, ..start.clone() };
+                self.writer.load(row, Access::Vector { lanes: Lanes::first(square.len()) })
+            })
+            .collect();
+        rows.resize(self.writer.width(), rows[0]);
+        let columns = self.writer.transpose(&rows);
+        for (other, &column) in square.iter().zip(&columns) {
+            let key = (id, self.projected(id, other));
+            self.scopes.last_mut().expect("a scope is open").insert(key, Value::Vector(column));
+        }
+        let place = square.iter().position(|other| other == point).expect("the square holds the point");
+        columns[place]
+    }
+
+    /// Stores at the points of one square, whose vectors are columns: a row for each lane.
+    fn write_transposed(&mut self, form: &Linear, buffer: BufferId, values: &[Vector], square: &[Point]) {
+        let start = self.address(form, buffer, &square[0]);
+        let mut columns = values.to_vec();
+        columns.resize(self.writer.width(), values[0]);
+        let rows = self.writer.transpose(&columns);
+        for (lane, &row) in rows.iter().enumerate().take(self.used_lanes(&square[0])) {
+            let to = Address { offset: start.offset + 4 * lane as i64 * form.lane_step, ..start.clone() };
+            self.writer.store(row, to, Access::Vector { lanes: Lanes::first(square.len()) });
+        }
     }
 
     /// `outside` in the lanes that are not in `lanes`; they are 0 in `inside`.
