@@ -3,10 +3,11 @@
 use crate::ir::kernel::Program;
 use crate::ir::plan::Plan;
 use crate::ir::{Bindings, Graph};
+use crate::model::Model;
 use crate::passes::fuse::{Decision, fuse};
 use crate::passes::lower::lower;
 use crate::passes::pipeline;
-use crate::passes::plan::{PlanOptions, plan};
+use crate::passes::plan::{PlanOptions, Winograd, plan};
 use crate::weights::Weights;
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,11 @@ pub struct Options {
     pub weights: Option<Weights>,
     /// Values for symbols; sessions may give the others.
     pub bindings: Bindings,
+    /// Whether sums are computed as they are written. Else convolutions whose transforms (Winograd's) are faster, and about
+    /// as accurate, are computed so; values that are not finite then spread over a tile of the image.
+    pub exact: bool,
+    /// Bytes of parameters and constants that faster ways to compute may take in all: transformed weights are larger.
+    pub constant_limit: Option<u64>,
     /// Whether every stage's result and Cranelift's input are checked: for tests.
     pub verify: bool,
     /// Whether the Cranelift IR and the assembly are kept for reading.
@@ -30,7 +36,16 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { fuse: true, weights: None, bindings: Bindings::new(), verify: false, listings: false, dumps: false }
+        Options {
+            fuse: true,
+            weights: None,
+            bindings: Bindings::new(),
+            exact: false,
+            constant_limit: None,
+            verify: false,
+            listings: false,
+            dumps: false,
+        }
     }
 }
 
@@ -81,8 +96,22 @@ pub(crate) fn compile_graph(graph: Graph, options: &Options) -> (Compilation, Pl
     if options.dumps {
         dumps.push(("fuse", program.to_string()));
     }
-    let plan = timed(&mut stages, "plan", || plan(program.clone(), &PlanOptions::default()));
+    let plan = timed(&mut stages, "plan", || plan(program.clone(), &plan_options(options)));
     (Compilation { graph, optimised, program, decisions, stages, dumps }, plan)
+}
+
+/// Bytes that the plan of a model keeps for its parameters and constants: packed, and transformed where that is faster.
+/// `None` where symbols have no values yet.
+pub fn constant_bytes(model: &Model, options: &Options) -> Option<u64> {
+    let graph = model.graph();
+    let known = graph.nodes().all(|(_, node)| node.types.iter().all(|ty| ty.dims().is_some()));
+    known.then(|| compile_graph(graph.clone(), options).1.constant_bytes)
+}
+
+/// What the planner is told.
+fn plan_options(options: &Options) -> PlanOptions {
+    let winograd = if options.exact { Winograd::Never } else { Winograd::Auto };
+    PlanOptions { winograd, constant_limit: options.constant_limit, ..PlanOptions::default() }
 }
 
 fn timed<T>(stages: &mut Vec<(&'static str, Duration)>, name: &'static str, stage: impl FnOnce() -> T) -> T {

@@ -4,7 +4,7 @@ use super::output::{Failure, usage};
 use clap::Args;
 use fusewright::ir::ops::Op;
 use fusewright::ir::{Bindings, Dim, TensorType};
-use fusewright::{Error, Model, Weights};
+use fusewright::{Error, Model, Options, Weights};
 use std::path::PathBuf;
 
 /// The model and the values of its symbols.
@@ -55,6 +55,39 @@ pub fn batch(text: &str) -> Result<usize, String> {
         Ok(n @ 1..=0x7fff_ffff) => Ok(n),
         _ => Err("expected a whole number from 1 to 2147483647".to_string()),
     }
+}
+
+/// How the planner may compute.
+#[derive(Args, Clone, Copy, Default)]
+pub struct PlanArguments {
+    /// Compute all sums as they are written: no convolutions by transforms
+    #[arg(long)]
+    pub exact: bool,
+    /// Bytes that weights may take in faster but larger forms, such as 64MiB
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub constant_limit: Option<u64>,
+}
+
+impl PlanArguments {
+    /// The options with these in them.
+    pub fn put(self, options: Options) -> Options {
+        Options { exact: self.exact, constant_limit: self.constant_limit, ..options }
+    }
+}
+
+/// `4096`, `512KiB`, `64MiB`, `2GiB`.
+fn size(text: &str) -> Result<u64, String> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let factor: u64 = match unit.trim() {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return Err("expected bytes, such as 4096, 512KiB, 64MiB or 2GiB".to_string()),
+    };
+    let number: Option<u64> = number.parse().ok();
+    number.and_then(|number| number.checked_mul(factor)).ok_or("expected bytes, such as 64MiB".to_string())
 }
 
 /// `NAME=FILE`, or `FILE` alone where there is only one to name.

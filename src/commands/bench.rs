@@ -1,6 +1,6 @@
 //! `fusewright bench`: how long a network takes, fused against unfused, kernel by kernel.
 
-use super::arguments::{ModelArguments, batch, default_batch, weights};
+use super::arguments::{ModelArguments, PlanArguments, batch, default_batch, weights};
 use super::compile::shortened;
 use super::output::{Failure, Output, progress, usage};
 use super::table::{Table, time};
@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 pub struct Bench {
     #[command(flatten)]
     model: ModelArguments,
+    #[command(flatten)]
+    planning: PlanArguments,
     /// The batch: the value of the symbol N, 1 where nothing is said
     #[arg(long, value_name = "N", value_parser = batch)]
     batch: Option<usize>,
@@ -76,7 +78,7 @@ impl Bench {
         default_batch(&model, &mut bindings);
         let weights = weights(self.weights.as_ref())?;
         let form = |fuse: bool| -> Result<Runner, Error> {
-            let options = Options { fuse, weights: weights.clone(), ..Options::default() };
+            let options = self.planning.put(Options { fuse, weights: weights.clone(), ..Options::default() });
             Runner::new(model.compile(options)?.session(&bindings)?)
         };
         let (mut fused, mut unfused) = (form(true)?, form(false)?);

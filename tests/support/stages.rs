@@ -8,7 +8,7 @@ use fusewright::ir::kernel::{self, BufferId, Evaluation, Program, Role};
 use fusewright::ir::plan::{self, Plan, Port};
 use fusewright::ir::tensor::{Array, DType, Tensor, TensorType};
 use fusewright::ir::{Data, evaluate};
-use fusewright::passes::plan::plan as plan_of;
+use fusewright::passes::plan::{PlanOptions, Winograd, plan as plan_of, rewrite};
 use fusewright::passes::{fuse, lower, pipeline};
 use fusewright::runtime::{Executable, Session, Settings, View, ViewMut};
 use std::cell::Cell;
@@ -25,6 +25,8 @@ pub struct Trial {
     pub seed: u64,
     /// Whether two sessions run in two threads.
     pub threads: bool,
+    /// Which convolutions are transformed.
+    pub winograd: Winograd,
 }
 
 /// The first stage that differs from the one before.
@@ -44,6 +46,11 @@ pub struct Report {
     /// Kernels before and after fusion.
     pub kernels: usize,
     pub fused_kernels: usize,
+    /// Kernels that rewriting convolutions added.
+    pub rewritten: usize,
+    /// Elements of results of rewritten programs, and those whose bound is small.
+    pub rewritten_elements: usize,
+    pub rewritten_tight: usize,
 }
 
 type Results = Vec<(String, Array)>;
@@ -87,17 +94,29 @@ pub fn check(built: &Built, trial: Trial) -> Check<Report> {
     })?;
 
     let mut report = Report { kernels: unfused.kernels.len(), fused_kernels: fused.kernels.len(), ..Report::default() };
-    for (values, bounds) in values.iter().zip(&fused_bounds) {
-        report.elements += bounds.len();
-        let tight = |(value, bound): &(&f64, &f64)| **bound <= 1e-3 * (1.0 + value.abs());
-        report.tight += values.1.data.iter().zip(bounds).filter(tight).count();
-    }
+    (report.elements, report.tight) = tight(&values, &fused_bounds);
 
     let mut random = Random::new(trial.seed);
     for (name, program, values, bounds) in
         [("unfused", unfused, &values, &bounds), ("fused", fused, &fused_values, &fused_bounds)]
     {
-        let plan = guarded("plan", || Ok(plan_of(program, &Default::default())))?;
+        let options = PlanOptions { winograd: trial.winograd, ..PlanOptions::default() };
+        let stage = format!("rewrite ({name})");
+        let rewritten = guarded(&stage, || Ok(rewrite(program.clone(), &options)))?;
+        let (new_values, new_bounds);
+        let (values, bounds) = if rewritten == program {
+            (values, bounds)
+        } else {
+            // Transforms round more often, and elsewhere: their own bounds hold.
+            report.rewritten += rewritten.kernels.len() - program.kernels.len();
+            (new_values, new_bounds) = evaluated(&stage, &rewritten, &given)?;
+            let (elements, held) = tight(&new_values, &new_bounds);
+            report.rewritten_elements += elements;
+            report.rewritten_tight += held;
+            compare(&stage, values, &new_values, |i, k, x| new_bounds[i][k] + 1e-9 * x.abs())?;
+            (&new_values, &new_bounds)
+        };
+        let plan = guarded("plan", || Ok(plan_of(program, &options)))?;
         let mut other = plan.clone();
         schedule::randomise(&mut other, &mut random);
         let stage = format!("plan ({name})");
@@ -109,6 +128,14 @@ pub fn check(built: &Built, trial: Trial) -> Check<Report> {
         }
     }
     Ok(report)
+}
+
+/// The number of elements, and of those whose bounds are small.
+fn tight(values: &Results, bounds: &[Vec<f64>]) -> (usize, usize) {
+    let is_tight = |(value, bound): &(&f64, &f64)| **bound <= 1e-3 * (1.0 + value.abs());
+    let count =
+        |((_, array), bounds): (&(String, Array), &Vec<f64>)| array.data.iter().zip(bounds).filter(is_tight).count();
+    (bounds.iter().map(Vec::len).sum(), values.iter().zip(bounds).map(count).sum())
 }
 
 /// The graph after all passes, and the name of the last pass that changed it.
