@@ -7,7 +7,8 @@ use crate::model::Model;
 use crate::passes::fuse::{Decision, fuse};
 use crate::passes::lower::lower;
 use crate::passes::pipeline;
-use crate::passes::plan::{PlanOptions, Winograd, plan};
+use crate::passes::plan::{Machine, PlanOptions, Winograd, plan};
+use crate::runtime::Isa;
 use crate::weights::Weights;
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,8 @@ pub struct Options {
     pub exact: bool,
     /// Bytes of parameters and constants that faster ways to compute may take in all: transformed weights are larger.
     pub constant_limit: Option<u64>,
+    /// The vectors of inner bodies; the widest that this machine has by default.
+    pub isa: Isa,
     /// Whether every stage's result and Cranelift's input are checked: for tests.
     pub verify: bool,
     /// Whether the Cranelift IR and the assembly are kept for reading.
@@ -42,6 +45,7 @@ impl Default for Options {
             bindings: Bindings::new(),
             exact: false,
             constant_limit: None,
+            isa: Isa::detect(),
             verify: false,
             listings: false,
             dumps: false,
@@ -111,7 +115,17 @@ pub fn constant_bytes(model: &Model, options: &Options) -> Option<u64> {
 /// What the planner is told.
 fn plan_options(options: &Options) -> PlanOptions {
     let winograd = if options.exact { Winograd::Never } else { Winograd::Auto };
-    PlanOptions { winograd, constant_limit: options.constant_limit, ..PlanOptions::default() }
+    let machine = machine(options.isa);
+    PlanOptions { machine, winograd, constant_limit: options.constant_limit, ..PlanOptions::default() }
+}
+
+/// The machine that has these vectors.
+pub fn machine(isa: Isa) -> Machine {
+    match isa {
+        Isa::Portable => Machine::PORTABLE,
+        Isa::Avx2 => Machine::AVX2,
+        Isa::Avx512 => Machine::AVX512,
+    }
 }
 
 fn timed<T>(stages: &mut Vec<(&'static str, Duration)>, name: &'static str, stage: impl FnOnce() -> T) -> T {

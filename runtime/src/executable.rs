@@ -2,6 +2,7 @@
 
 use crate::code::{Code, Entry};
 use crate::codegen::{Generator, Listing, recipe};
+use crate::isa::Isa;
 use crate::memory::{ALIGNMENT, AlignedBytes};
 use fusewright_ir::kernel::BufferId;
 use fusewright_ir::plan::{Place, Plan, Port, Step};
@@ -30,12 +31,21 @@ pub(crate) struct CompiledStep {
 }
 
 /// How code is made.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Settings {
+    /// The vectors of inner bodies. The plan should be made for a machine that has them.
+    pub isa: Isa,
     /// Whether Cranelift checks its input: for tests.
     pub verify: bool,
     /// Whether the Cranelift IR and the assembly of each nest are kept.
     pub listings: bool,
+}
+
+impl Default for Settings {
+    /// The widest vectors of this machine, and no checks.
+    fn default() -> Settings {
+        Settings { isa: Isa::detect(), verify: false, listings: false }
+    }
 }
 
 /// Why no executable could be made.
@@ -73,7 +83,8 @@ impl Executable {
         settings: Settings,
         parameter: impl Fn(&str) -> Option<&'a Tensor>,
     ) -> Result<Executable, CompileError> {
-        let mut generator = Generator::new(settings.verify, settings.listings).map_err(CompileError::Code)?;
+        let mut generator =
+            Generator::new(settings.isa, settings.verify, settings.listings).map_err(CompileError::Code)?;
         let mut generate = |steps: &[Step]| -> Result<Vec<_>, String> {
             steps
                 .iter()

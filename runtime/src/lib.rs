@@ -5,10 +5,12 @@
 mod code;
 pub mod codegen;
 mod executable;
+mod isa;
 mod memory;
 mod session;
 mod view;
 
 pub use executable::{CompileError, Executable, Settings};
+pub use isa::Isa;
 pub use session::{RunError, Session};
 pub use view::{View, ViewMut, view, view_mut};

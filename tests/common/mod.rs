@@ -85,7 +85,7 @@ impl Case {
 
     /// The outputs of two runs of a plan.
     pub fn run(&self, plan: &Plan) -> [Vec<Vec<f32>>; 2] {
-        let settings = Settings { verify: true, listings: false };
+        let settings = Settings { verify: true, ..Settings::default() };
         let executable = Executable::new(plan.clone(), settings, |name| self.given.get(name)).unwrap();
         let mut session = Session::new(Arc::new(executable));
         let inputs: Vec<(&str, View)> = plan

@@ -8,9 +8,10 @@ use fusewright::ir::kernel::{self, BufferId, Evaluation, Program, Role};
 use fusewright::ir::plan::{self, Plan, Port};
 use fusewright::ir::tensor::{Array, DType, Tensor, TensorType};
 use fusewright::ir::{Data, evaluate};
+use fusewright::machine;
 use fusewright::passes::plan::{PlanOptions, Winograd, plan as plan_of, rewrite};
 use fusewright::passes::{fuse, lower, pipeline};
-use fusewright::runtime::{Executable, Session, Settings, View, ViewMut};
+use fusewright::runtime::{Executable, Isa, Session, Settings, View, ViewMut};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::panic::{self, AssertUnwindSafe};
@@ -97,9 +98,8 @@ pub fn check(built: &Built, trial: Trial) -> Check<Report> {
     (report.elements, report.tight) = tight(&values, &fused_bounds);
 
     let mut random = Random::new(trial.seed);
-    for (name, program, values, bounds) in
-        [("unfused", unfused, &values, &bounds), ("fused", fused, &fused_values, &fused_bounds)]
-    {
+    let programs = [("unfused", unfused, &values, &bounds), ("fused", fused, &fused_values, &fused_bounds)];
+    for (name, program, values, bounds) in programs {
         let options = PlanOptions { winograd: trial.winograd, ..PlanOptions::default() };
         let stage = format!("rewrite ({name})");
         let rewritten = guarded(&stage, || Ok(rewrite(program.clone(), &options)))?;
@@ -116,15 +116,18 @@ pub fn check(built: &Built, trial: Trial) -> Check<Report> {
             compare(&stage, values, &new_values, |i, k, x| new_bounds[i][k] + 1e-9 * x.abs())?;
             (&new_values, &new_bounds)
         };
-        let plan = guarded("plan", || Ok(plan_of(program, &options)))?;
-        let mut other = plan.clone();
-        schedule::randomise(&mut other, &mut random);
-        let stage = format!("plan ({name})");
-        compare(&stage, values, &planned(&stage, &plan, &given)?, |i, k, _| bounds[i][k])?;
-        for (schedules, plan) in [("", plan), (", random schedules", other)] {
-            let stage = format!("run ({name}{schedules})");
-            let results = guarded(&stage, || run(&stage, plan, &built.given, trial.threads))?;
-            compare(&stage, values, &results, |i, k, _| bounds[i][k])?;
+        for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
+            let options = PlanOptions { machine: machine(isa), winograd: Winograd::Never, ..PlanOptions::default() };
+            let plan = guarded("plan", || Ok(plan_of(rewritten.clone(), &options)))?;
+            let mut other = plan.clone();
+            schedule::randomise(&mut other, &mut random);
+            let stage = format!("plan ({name}, {isa})");
+            compare(&stage, values, &planned(&stage, &plan, &given)?, |i, k, _| bounds[i][k])?;
+            for (schedules, plan) in [("", plan), (", random schedules", other)] {
+                let stage = format!("run ({name}, {isa}{schedules})");
+                let results = guarded(&stage, || run(&stage, plan, isa, &built.given, trial.threads))?;
+                compare(&stage, values, &results, |i, k, _| bounds[i][k])?;
+            }
         }
     }
     Ok(report)
@@ -198,9 +201,9 @@ fn compare(stage: &str, expected: &Results, found: &Results, allowed: impl Fn(us
 }
 
 /// Runs a plan: twice in one session, with equal bits, and where asked for in another session on another thread.
-fn run(stage: &str, plan: Plan, given: &BTreeMap<String, Tensor>, threads: bool) -> Check<Results> {
+fn run(stage: &str, plan: Plan, isa: Isa, given: &BTreeMap<String, Tensor>, threads: bool) -> Check<Results> {
     let fail = |problem: String| Failure { stage: stage.to_string(), problem };
-    let settings = Settings { verify: true, listings: false };
+    let settings = Settings { isa, verify: true, listings: false };
     let executable = Executable::new(plan, settings, |name| given.get(name)).map_err(|e| fail(e.to_string()))?;
     let executable = Arc::new(executable);
     let other = threads.then(|| {
