@@ -471,8 +471,15 @@ impl Builder<'_> {
     /// All stores. Where nothing is folded, a long tile along an outer lane axis is a loop over a few vectors.
     fn stores(&mut self) {
         let kernel = &self.recipe.kernel;
-        let (length, chunk) = (self.stretch.length, CHAINS * self.writer.width());
-        let all = |builder: &mut Self| (0..kernel.stores.len()).for_each(|number| builder.store(number));
+        // Many results of one vector leave no registers for a second.
+        let many = kernel.folds.is_empty()
+            && kernel.stores.len() > CHAINS
+            && kernel.stores.iter().all(|store| store.inner.is_empty());
+        let (length, chunk) = (self.stretch.length, if many { 1 } else { CHAINS } * self.writer.width());
+        let all = |builder: &mut Self| match many {
+            true => builder.stores_in_order(),
+            false => (0..kernel.stores.len()).for_each(|number| builder.store(number)),
+        };
         if self.lane_is_inner() || !kernel.folds.is_empty() || length <= chunk || !self.edges.is_empty() {
             return all(self);
         }
@@ -493,6 +500,28 @@ impl Builder<'_> {
             self.scopes.push(HashMap::new());
             all(self);
             self.scopes.pop();
+        }
+    }
+
+    /// Scalars in the order in which the kernel lists them, each stored as soon as it is known: whoever wrote the kernel
+    /// put them so that few are needed at a time.
+    fn stores_in_order(&mut self) {
+        let kernel = &self.recipe.kernel;
+        let values = kernel.body.reachable(kernel.stores.iter().map(|store| store.value));
+        for point in self.points() {
+            for &id in values.iter().filter(|id| !matches!(kernel.body.get(**id), Scalar::Const(_))) {
+                self.value(id, &point);
+                for store in kernel.stores.iter().filter(|store| store.value == id) {
+                    let form = linear(self.recipe, self.lane, store.buffer, &store.at).expect("checked by supported");
+                    let value = self.vector(id, &point);
+                    self.write(&form, store.buffer, value, &point);
+                }
+            }
+        }
+        for (number, store) in kernel.stores.iter().enumerate() {
+            if matches!(kernel.body.get(store.value), Scalar::Const(_)) {
+                self.store(number);
+            }
         }
     }
 
@@ -993,11 +1022,11 @@ impl Builder<'_> {
         for &(axis, elements) in &form.terms {
             if (axis.0 as usize) < n_outer {
                 outer.push((axis, elements * 4));
-                if let (Some((id, points)), true) = (self.stretch.step, axis == self.lane) {
-                    terms.push((id, elements * points * 4));
-                }
                 // Along a blocked lane axis a vector further is a vector further in memory.
                 let step = if form.padded && axis == self.lane { 1 } else { elements };
+                if let (Some((id, points)), true) = (self.stretch.step, axis == self.lane) {
+                    terms.push((id, step * points * 4));
+                }
                 offset += i64::from(point[axis.0 as usize]) * step;
                 continue;
             }
