@@ -93,6 +93,26 @@ fn a_transformer_has_the_same_bits() {
     same_bits("transformer_encoder", &model("transformer_encoder", |text| text), 2);
 }
 
+#[test]
+fn long_folds_have_the_same_bits() {
+    let text = r#"(
+        fusewright: 1,
+        inputs: [(name: "x", shape: [1, 40000])],
+        layers: [
+            LayerNorm(name: "norm", normalized_shape: 40000),
+            Dense(name: "dense", out: 10), Softmax(name: "classes", dim: -1),
+            Softmax(name: "shares", from: "norm", dim: -1),
+        ],
+        outputs: {"classes": "classes", "shares": "shares"},
+        seed: 3,
+    )"#;
+    let model = Model::parse(text).unwrap();
+    same_bits("long", &model, 1);
+    let planned = model.compile(Options::default()).unwrap().planned(&bindings([])).unwrap();
+    let parts = planned.executable.plan().steps.iter().filter(|step| step.about.ends_with("(parts)")).count();
+    assert_eq!(parts, 4, "the moments, the products, the greatest and the sum: {}", planned.executable.plan());
+}
+
 fn wide() -> Model {
     let layers = r#"Dense(name: "a", out: 2000), Tanh, Dense(name: "b", out: 700), Softmax(dim: -1, name: "y")"#;
     let text = format!(

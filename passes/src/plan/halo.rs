@@ -29,8 +29,9 @@ struct Need {
 const GROWTH: u64 = 4;
 const SMALL_BYTES: u64 = 256 << 10;
 
-/// A copy with a halo pays where each element is read so often with a check.
-const COPY_PAYS: u64 = 2;
+/// A copy with a halo pays where each element is read so often: loads that cross an edge need no check either, but more
+/// code (`fusewright_ir::plan::edges`).
+const COPY_PAYS: u64 = 16;
 
 /// Copies of more bytes than caches hold pay less.
 const LARGE_BYTES: u64 = 8 << 20;

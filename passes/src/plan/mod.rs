@@ -1,17 +1,20 @@
 //! Program to plan: what runs once and what runs for every call, how every buffer lies in memory, how every kernel is
 //! run, in which order, and where every buffer is. One file a stage:
 //!
-//! 1. `split` cuts long folds of few results into chunks;
-//! 2. `layout` chooses the innermost axis of every buffer;
-//! 3. `halo` makes padding a part of buffers;
-//! 4. `schedule` chooses vectors, register tiles and loop orders;
-//! 5. `pack` puts constants into the order in which kernels read them;
-//! 6. `order` chooses a sequence with little memory live at once;
-//! 7. `memory` gives every buffer its place.
+//! Before all, `winograd` rewrites convolutions that need fewer multiplications so, `literals` computes what depends on
+//! numbers alone, and `split` cuts long folds of few results into chunks.
+//!
+//! 1. `layout` chooses the innermost axis of every buffer;
+//! 2. `halo` makes padding a part of buffers;
+//! 3. `schedule` chooses vectors, register tiles and loop orders;
+//! 4. `pack` puts constants into the order in which kernels read them;
+//! 5. `order` chooses a sequence with little memory live at once;
+//! 6. `memory` gives every buffer its place.
 
 mod draft;
 mod halo;
 mod layout;
+mod literals;
 mod machine;
 mod memory;
 mod order;
@@ -20,9 +23,11 @@ mod pack;
 mod samples;
 mod schedule;
 mod split;
+mod winograd;
 
 pub use crate::place::Limits;
 pub use machine::Machine;
+pub use winograd::rewrite;
 
 use draft::Draft;
 use fusewright_ir::kernel::Program;
@@ -35,21 +40,46 @@ pub struct PlanOptions {
     pub machine: Machine,
     /// How far the search for a small arena goes.
     pub placement: Limits,
+    /// Which convolutions are computed by transforms.
+    pub winograd: Winograd,
+    /// Bytes of parameters and constants, as they are kept, that faster ways to compute may take in all.
+    pub constant_limit: Option<u64>,
     /// Folds over at least so many points are cut into chunks where a kernel has few results.
     pub long_fold: usize,
+}
+
+/// Which convolutions are computed with fewer multiplications by transforms.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Winograd {
+    /// Those that are estimated to be faster so on the machine.
+    #[default]
+    Auto,
+    /// None: sums are computed as they are written.
+    Never,
+    /// All that can be, with this number of points (4 or 6) along the first and second window: for tests.
+    Always {
+        /// Points.
+        points: [usize; 2],
+    },
 }
 
 impl Default for PlanOptions {
     /// The portable machine, and about a millisecond for the search.
     fn default() -> PlanOptions {
         let placement = Limits { search_steps: 1_000_000, ..Limits::default() };
-        PlanOptions { machine: Machine::PORTABLE, placement, long_fold: 1 << 14 }
+        PlanOptions {
+            machine: Machine::PORTABLE,
+            placement,
+            winograd: Winograd::Auto,
+            constant_limit: None,
+            long_fold: 1 << 14,
+        }
     }
 }
 
 /// The plan of a program.
-pub fn plan(mut program: Program, options: &PlanOptions) -> Plan {
-    split::all(&mut program, options.long_fold);
+pub fn plan(program: Program, options: &PlanOptions) -> Plan {
+    let program = split::all(literals::compute(rewrite(program, options)), options.long_fold);
     let mut draft = Draft::new(program);
     layout::choose(&mut draft);
     halo::widen(&mut draft);

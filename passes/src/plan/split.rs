@@ -22,14 +22,15 @@ const CHUNK_POINTS: usize = 8192;
 const CHUNKS: std::ops::RangeInclusive<usize> = 8..=64;
 
 /// Cuts the folds over at least `long` points of all kernels that have few results.
-pub fn all(program: &mut Program, long: usize) {
+pub fn all(mut program: Program, long: usize) -> Program {
     for named in std::mem::take(&mut program.kernels) {
         if is_worth_it(&named.kernel, long) {
-            Splitting { program, named: &named, long, results: Vec::new() }.run();
+            Splitting { program: &mut program, named: &named, long, results: Vec::new() }.run();
         } else {
             program.kernels.push(named);
         }
     }
+    program
 }
 
 fn is_worth_it(kernel: &Kernel, long: usize) -> bool {
@@ -268,8 +269,7 @@ mod tests {
 
     /// What each kernel does, its axes, and the points of its folds.
     fn kernels(shape: &str, layers: &str, long: usize) -> Vec<String> {
-        let mut program = program(shape, layers, true);
-        all(&mut program, long);
+        let program = all(program(shape, layers, true), long);
         assert_eq!(fusewright_ir::kernel::verify(&program), Ok(()), "{program}");
         let line = |named: &NamedKernel| {
             let folds: Vec<&[usize]> = named.kernel.folds.iter().map(|fold| fold.inner.as_slice()).collect();
@@ -301,6 +301,6 @@ mod tests {
     #[test]
     fn the_axis_of_the_chunks_is_the_outermost_that_fits() {
         let pool = kernels("[1, 4, 128, 128]", r#"GlobalAvgPool(name: "a")"#, 16384);
-        assert!(pool[0].ends_with("over [1, 4, 8], folds [[16, 128]]"), "{pool:?}");
+        assert!(pool[0].ends_with("over [1, 4, 1, 1, 8], folds [[16, 128]]"), "{pool:?}");
     }
 }
