@@ -80,14 +80,15 @@ pub fn normal_cdf<L: Lanes>(l: &L, x: L::Value) -> L::Value {
 
 /// x times [`normal_cdf`], as max(x, 0) - |x| Q(|x|) with Q the upper tail. The product a Q(a) is
 /// `c e^y M / (M + R)` with `M = a N`, so that it has no rounding error more than Q, and keeps its
-/// power of two to the last, because it may be normal where Q is not. 0 at -inf, which is the limit.
+/// power of two to the last, because it may be normal where Q is not. -0 at -inf, which is the limit.
 pub fn gelu<L: Lanes>(l: &L, x: L::Value) -> L::Value {
     let a = l.min(l.constant(NORMAL_ZERO), l.abs(x));
     let (exp, factor) = NORMAL.exp_of_product(l, a, l.mul(a, l.constant(-0.5)));
     let m = l.mul(a, l.polynomial(a, &NORMAL.n));
     let denominator = l.add(m, l.polynomial(a, &NORMAL.r));
     let product = l.div(l.mul(m, exp), denominator);
-    l.fma(l.neg(product), factor, l.max(l.constant(0.0), x))
+    // -0 below zero, for the sign of what is flushed.
+    l.fma(l.neg(product), factor, l.max(l.constant(-0.0), x))
 }
 
 impl Tail {
