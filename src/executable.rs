@@ -4,7 +4,7 @@ use crate::compile::{Compilation, Options, compile_graph};
 use crate::error::Error;
 use crate::ir::{Array, Bindings, Data, Diagnostic, Diagnostics, Tensor, TensorType};
 use crate::model::Model;
-use crate::runtime::{self, RunError, Settings, View, ViewMut};
+use crate::runtime::{self, RunError, Settings, Threads, View, ViewMut};
 use crate::weights::{Weights, parameters};
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
@@ -71,7 +71,9 @@ impl Executable {
     /// Symbols without a value, values for symbols that the model does not have, and layers that do not fit the sizes.
     pub fn session(&self, bindings: &Bindings) -> Result<Session, Error> {
         let planned = self.planned(bindings)?;
-        Ok(Session { session: runtime::Session::new(planned.executable.clone()), planned })
+        let Options { threads, spin, .. } = self.0.options;
+        let threads = Threads { spin: Duration::from_micros(spin), ..Threads::new(threads) };
+        Ok(Session { session: runtime::Session::with_threads(planned.executable.clone(), threads), planned })
     }
 
     /// The code for these sizes, made where it is new.
@@ -98,7 +100,7 @@ impl Executable {
         let bind = start.elapsed();
         let extra = self.sized_by_symbols(&bound)?;
         let (mut compilation, plan) = compile_graph(bound.graph().clone(), options);
-        let settings = Settings { verify: options.verify, listings: options.listings };
+        let settings = Settings { isa: options.isa, verify: options.verify, listings: options.listings };
         let start = Instant::now();
         let executable =
             runtime::Executable::new(plan, settings, |name| weights.get(name).or_else(|| extra.get(name)))?;

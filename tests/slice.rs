@@ -31,6 +31,7 @@ fn pool() -> Op {
         padding: Padding::All(0),
         dilation: PerAxis::All(1),
         ceil_mode: false,
+        indices: false,
     })
 }
 
@@ -94,7 +95,7 @@ fn lenet5_runs() {
             step.schedule.vector = Some(Vector::Outer { axis: Axis(n - 1), lanes: 8 });
             step.schedule.tile = [(Axis(n - 2), 3)].into_iter().collect();
         }
-        let settings = Settings { verify: true, listings: false };
+        let settings = Settings { verify: true, ..Settings::default() };
         let executable = Executable::new(plan, settings, |name| parameters.get(name)).unwrap();
         let mut session = Session::new(Arc::new(executable));
         let image = parameters["image"].as_slice::<f32>().unwrap();

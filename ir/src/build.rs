@@ -112,6 +112,17 @@ impl GraphBuilder {
         }
     }
 
+    /// Puts a node that has at least the outputs of `old` in its place, for every user and result; it takes the name,
+    /// too, and `old` is no more.
+    pub fn replace_node(&mut self, old: NodeId, new: NodeId) {
+        for port in 0..self.graph.node(old).types.len() as u32 {
+            self.graph.replace_uses(ValueId { node: old, port }, ValueId { node: new, port });
+        }
+        let name = self.graph.remove(old).name;
+        self.names.remove(&self.graph.node(new).name);
+        self.graph.update(new, |node| node.name = name);
+    }
+
     /// Makes a value a result of the graph.
     pub fn output(&mut self, name: &str, value: ValueId) {
         self.graph.outputs.push(Output { name: name.to_string(), value });

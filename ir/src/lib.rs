@@ -8,6 +8,7 @@ pub mod diagnostic;
 pub mod dim;
 pub mod evaluate;
 pub mod graph;
+pub mod jet;
 pub mod kernel;
 pub mod model;
 pub mod ops;

@@ -8,9 +8,10 @@ use std::path::Path;
 const HEAD: &str = "# Operations
 
 Every layer that a model file can name, with its attributes; names and defaults are PyTorch's. Each has the meaning that its
-docstring in `ir/src/ops` states. \"Kernels\" counts the cases of `ir/tests/operations.rs` that hold its loop nests to its
-f64 reference, \"PyTorch\" the cases that hold the reference to numbers which PyTorch gave; every layer is drawn by the random
-graphs of `tests/law.rs` as well, which hold the machine code to all of them.
+docstring in `ir/src/ops` states. \"Kernels\" counts the cases of `ir/tests/support/cases.rs` that hold its loop nests to its
+f64 reference and its gradient to finite differences, \"PyTorch\" the cases that hold the reference to numbers which PyTorch
+gave (`tests/torch_grad.rs` has more of these, with gradients); every layer is drawn by the random graphs of `tests/law.rs`
+as well, which hold the machine code to all of them.
 
 | layer | what | attributes | kernels | PyTorch |
 |---|---|---|---|---|
@@ -34,7 +35,7 @@ fn cases(text: &str, name: &str) -> usize {
 fn the_table_of_operations_is_up_to_date() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
     let text = |file: &str| fs::read_to_string(folder.join(file)).expect("the test is there");
-    let kernels = text("operations.rs");
+    let kernels = text("support/cases.rs");
     let pytorch = text("pytorch_windows.rs") + &text("pytorch_pointwise.rs");
     let mut layers: Vec<_> = LAYERS.iter().flat_map(|kinds| kinds.iter()).collect();
     layers.sort_by_key(|kind| kind.name);

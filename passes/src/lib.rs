@@ -2,6 +2,7 @@
 //!
 //! | stage | function | in -> out |
 //! |---|---|---|
+//! | differentiate | [`differentiate::differentiate`] | graph -> graph with the nodes of gradients |
 //! | optimise | [`pipeline::run`] | graph -> graph, pass by pass |
 //! | lower | [`lower::lower`] | graph -> one kernel a node |
 //! | fuse | [`fuse::fuse`] | kernels -> fewer kernels, with the reason for every edge |
@@ -10,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 pub mod absorb_padding;
+pub mod differentiate;
 pub mod fold_batch_norm;
 pub mod fold_constants;
 pub mod fuse;

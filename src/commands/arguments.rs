@@ -4,7 +4,7 @@ use super::output::{Failure, usage};
 use clap::Args;
 use fusewright::ir::ops::Op;
 use fusewright::ir::{Bindings, Dim, TensorType};
-use fusewright::{Error, Model, Weights};
+use fusewright::{Error, Isa, Model, Options, Weights};
 use std::path::PathBuf;
 
 /// The model and the values of its symbols.
@@ -38,6 +38,34 @@ impl ModelArguments {
     }
 }
 
+/// How the network is run.
+#[derive(Args)]
+pub struct RunArguments {
+    /// The most threads that a run uses; the results are the same for any number
+    #[arg(long, value_name = "T", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub threads: u16,
+    /// Microseconds that threads wait for the next run before they sleep
+    #[arg(long, value_name = "US", default_value_t = 50)]
+    pub spin: u64,
+    /// The vectors of inner bodies: avx512, avx2 or portable; the widest that this machine has by default
+    #[arg(long, value_name = "ISA", value_parser = isa)]
+    pub isa: Option<Isa>,
+}
+
+/// A set of vector instructions that this machine has.
+pub fn isa(name: &str) -> Result<Isa, String> {
+    let isa: Isa = name.parse()?;
+    if isa.is_available() { Ok(isa) } else { Err(format!("this machine does not have {isa}")) }
+}
+
+impl RunArguments {
+    /// How to compile with these parameters.
+    pub fn options(&self, weights: Option<Weights>) -> Options {
+        let isa = self.isa.unwrap_or_else(Isa::detect);
+        Options { weights, threads: self.threads.into(), spin: self.spin, isa, ..Options::default() }
+    }
+}
+
 /// `H=3024`.
 fn binding(text: &str) -> Result<(String, usize), String> {
     let wanted = "expected SYMBOL=VALUE, such as N=8";
@@ -55,6 +83,39 @@ pub fn batch(text: &str) -> Result<usize, String> {
         Ok(n @ 1..=0x7fff_ffff) => Ok(n),
         _ => Err("expected a whole number from 1 to 2147483647".to_string()),
     }
+}
+
+/// How the planner may compute.
+#[derive(Args, Clone, Copy, Default)]
+pub struct PlanArguments {
+    /// Compute all sums as they are written: no convolutions by transforms
+    #[arg(long)]
+    pub exact: bool,
+    /// Bytes that weights may take in faster but larger forms, such as 64MiB
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub constant_limit: Option<u64>,
+}
+
+impl PlanArguments {
+    /// The options with these in them.
+    pub fn put(self, options: Options) -> Options {
+        Options { exact: self.exact, constant_limit: self.constant_limit, ..options }
+    }
+}
+
+/// `4096`, `512KiB`, `64MiB`, `2GiB`.
+fn size(text: &str) -> Result<u64, String> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let factor: u64 = match unit.trim() {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return Err("expected bytes, such as 4096, 512KiB, 64MiB or 2GiB".to_string()),
+    };
+    let number: Option<u64> = number.parse().ok();
+    number.and_then(|number| number.checked_mul(factor)).ok_or("expected bytes, such as 64MiB".to_string())
 }
 
 /// `NAME=FILE`, or `FILE` alone where there is only one to name.

@@ -2,7 +2,7 @@
 //!
 //! What is timed is [`Session::run`] on slices that were there before: outputs are written where they were written last.
 
-use super::arguments::{ModelArguments, batch, default_batch, weights};
+use super::arguments::{ModelArguments, PlanArguments, RunArguments, batch, default_batch, weights};
 use super::compile::shortened;
 use super::output::{Failure, Output, progress, usage};
 use super::table::{Table, time};
@@ -22,12 +22,13 @@ use std::time::{Duration, Instant};
 pub struct Bench {
     #[command(flatten)]
     model: ModelArguments,
+    #[command(flatten)]
+    planning: PlanArguments,
     /// The batch: the value of the symbol N, 1 where nothing is said
     #[arg(long, value_name = "N", value_parser = batch)]
     batch: Option<usize>,
-    /// Threads to use; today every network runs on one
-    #[arg(long, value_name = "T", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
-    threads: u16,
+    #[command(flatten)]
+    how: RunArguments,
     /// Show the kernels of the unfused form in the table and the trace; with `--json`, measure it too
     #[arg(long)]
     unfused: bool,
@@ -90,7 +91,7 @@ impl Bench {
         default_batch(&model, &mut bindings);
         let weights = weights(self.weights.as_ref())?;
         let form = |fuse: bool| -> Result<Runner, Error> {
-            let options = Options { fuse, weights: weights.clone(), ..Options::default() };
+            let options = self.planning.put(Options { fuse, ..self.how.options(weights.clone()) });
             Runner::new(model.compile(options)?.session(&bindings)?)
         };
         let mut fused = form(true)?;
@@ -116,7 +117,11 @@ impl Bench {
         if let (Some(unfused), false) = (&unfused, self.json) {
             return self.show(out, shown, &fused, unfused);
         }
-        out.json(&Json { threads: 1, fused: fused.figures(), unfused: unfused.as_ref().map(Runner::figures) })
+        out.json(&Json {
+            threads: self.how.threads,
+            fused: fused.figures(),
+            unfused: unfused.as_ref().map(Runner::figures),
+        })
     }
 
     fn show(&self, out: &mut Output, shown: &Runner, fused: &Runner, unfused: &Runner) -> Result<(), Failure> {
@@ -133,9 +138,7 @@ impl Bench {
             ]);
         }
         writeln!(out, "{table}")?;
-        if self.threads > 1 {
-            writeln!(out, "threads  1 of the {} asked for: networks run on one today", self.threads)?;
-        }
+        writeln!(out, "threads  {}", self.how.threads)?;
         for (name, form) in [("fused", fused), ("unfused", unfused)] {
             let (kernels, runs) = (form.steps.len(), form.runs.len());
             let (median, fastest) = (time(form.median()), time(form.fastest()));

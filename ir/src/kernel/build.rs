@@ -64,6 +64,11 @@ impl KernelBuilder {
         self.kernel.body.intern(scalar, dtype)
     }
 
+    /// The scalars so far.
+    pub fn scalars(&self) -> &ScalarDag {
+        &self.kernel.body
+    }
+
     /// The type of a scalar.
     pub fn dtype(&self, scalar: ScalarId) -> DType {
         self.kernel.body.dtype(scalar)
@@ -199,6 +204,13 @@ impl KernelBuilder {
         debug_assert_eq!(to.dtype, self.dtype(value), "the buffer holds what is stored");
         let (inner, buffer) = (inner.into(), to.buffer);
         self.kernel.stores.push(Store { inner, buffer, at, value, combine: Combine::Set });
+    }
+
+    /// Adds a store that is added to what is there, at every point of `outer`.
+    pub fn store_more(&mut self, to: &Operand, at: impl IntoIterator<Item = impl Into<Index>>, value: ScalarId) {
+        self.store(to, at, value);
+        let store = self.kernel.stores.last_mut().expect("a store was added");
+        store.combine = Combine::Add;
     }
 
     /// The kernel.

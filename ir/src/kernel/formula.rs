@@ -1,6 +1,6 @@
 //! Scalars written with operators: `x * x.sigmoid()`.
 
-use super::{BinaryOp, CompareOp, KernelBuilder, Literal, ScalarId, UnaryOp};
+use super::{BinaryOp, CompareOp, KernelBuilder, Literal, Scalar, ScalarId, UnaryOp};
 use crate::tensor::DType;
 use std::cell::RefCell;
 use std::ops::{Add, Div, Mul, Neg, Sub};
@@ -75,6 +75,17 @@ impl<'f> Term<'f> {
     fn join(self, op: BinaryOp, other: impl IntoTerm<'f>) -> Term<'f> {
         let other = other.beside(self);
         self.make(|k| k.binary(op, self.id, other.id))
+    }
+
+    /// Whether it is a constant.
+    pub fn is_constant(self) -> bool {
+        matches!(self.formula.0.borrow().scalars().get(self.id), Scalar::Const(_))
+    }
+
+    /// Whether it is this constant.
+    pub fn is_number(self, number: f64) -> bool {
+        let kernel = self.formula.0.borrow();
+        matches!(kernel.scalars().get(self.id), Scalar::Const(literal) if literal.value() == number)
     }
 
     /// A function of the term.

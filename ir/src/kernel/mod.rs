@@ -6,6 +6,7 @@
 mod accumulate;
 pub mod bounded;
 pub mod build;
+pub mod derive;
 pub mod evaluate;
 pub mod formula;
 pub mod index;
@@ -15,6 +16,7 @@ pub mod verify;
 
 pub use bounded::Bounded;
 pub use build::KernelBuilder;
+pub use derive::{Slope, derivative};
 pub use evaluate::{Evaluation, Fault, evaluate};
 pub use index::{Affine, Axis, Index};
 pub use scalar::{BinaryOp, CompareOp, Literal, Scalar, ScalarDag, ScalarId, UnaryOp};

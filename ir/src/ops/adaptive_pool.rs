@@ -4,7 +4,7 @@ use super::common::expect_float;
 use super::window::{Count, divide, image};
 use super::*;
 use crate::Dim;
-use crate::kernel::{Axis, FoldKind, Index, KernelBuilder, Literal};
+use crate::kernel::{Axis, FoldKind, Index, KernelBuilder, Literal, ScalarId};
 use crate::tensor::points;
 use serde::Serializer;
 
@@ -21,6 +21,9 @@ pub struct AdaptivePool {
     pub kind: PoolKind,
     /// The size of the output.
     pub output_size: OutputSize,
+    /// Whether a second output has the place of the greatest element, flattened, in each image: what the gradient needs.
+    #[serde(skip)]
+    pub indices: bool,
 }
 
 /// What a pool takes of each window.
@@ -128,7 +131,7 @@ fn global(fields: &Value, kind: PoolKind) -> Result<Op, FieldError> {
 impl AdaptivePool {
     /// The pool of all spatial axes of `[batch, channels, spatial...]`, which become 1.
     pub fn global(kind: PoolKind) -> AdaptivePool {
-        AdaptivePool { spatial: 0, kind, output_size: OutputSize::All(Extent::Number(1)) }
+        AdaptivePool { spatial: 0, kind, output_size: OutputSize::All(Extent::Number(1)), indices: false }
     }
 
     fn sizes(&self, lengths: &[Dim]) -> Result<Vec<Dim>, Mismatch> {
@@ -169,6 +172,20 @@ struct Window {
     at: Index,
     /// How many taps are inside.
     count: Count,
+}
+
+impl Window {
+    /// The first place of the window `axis` of `n` along an axis of `length`.
+    fn begin(&self, k: &mut KernelBuilder, axis: Axis, length: usize, n: usize) -> ScalarId {
+        match self.count {
+            Count::Same(taps) if n > 1 => k.position(axis * taps as i64),
+            Count::Same(_) => k.literal(Literal::I64(0)),
+            Count::Varying(_) => {
+                let (from, windows) = (k.position(axis * length as i64), k.literal(Literal::I64(n as i64)));
+                k.div(from, windows)
+            }
+        }
+    }
 }
 
 /// The window `axis` of `n` along an axis of `length`.
@@ -235,7 +252,9 @@ impl OpSpec for AdaptivePool {
             let expected = "at least one element along each spatial axis";
             return Err(Mismatch::new(expected, input.to_string(), "use a larger image"));
         }
-        Ok([TensorType::new(input.dtype, plain.iter().cloned().chain(sizes))].into_iter().collect())
+        let pooled = TensorType::new(input.dtype, plain.iter().cloned().chain(sizes));
+        let places = TensorType { dtype: DType::I64, ..pooled.clone() };
+        Ok(std::iter::once(pooled).chain(self.indices.then_some(places)).collect())
     }
 
     fn lower(&self, site: &mut Site) -> Vec<Kernel> {
@@ -252,6 +271,7 @@ impl OpSpec for AdaptivePool {
         let at = axes[..plain].iter().map(|&axis| axis.into()).chain(windows.iter().map(|window| window.at.clone()));
         let (kind, outside) = match self.kind {
             PoolKind::Average => (FoldKind::Sum, 0.0),
+            PoolKind::Max if self.indices => (FoldKind::ArgMax, f64::NEG_INFINITY),
             PoolKind::Max => (FoldKind::Max, f64::NEG_INFINITY),
         };
         let even = windows.iter().all(|window| matches!(window.count, Count::Same(_)));
@@ -262,6 +282,25 @@ impl OpSpec for AdaptivePool {
         };
         let taps: Vec<usize> = windows.iter().map(|window| window.taps).collect();
         let mut value = k.fold(kind, &taps, pixel);
+        if let Some(places) = site.outputs.get(1) {
+            let mut number = k.folded(1);
+            // From the number of the tap to its places along the axes, the last one first, and from those to one place.
+            let mut place = k.literal(Literal::I64(0));
+            let mut step = 1;
+            for (i, window) in windows.iter().enumerate().rev() {
+                let (length, taps) = (image.dims[plain + i] as i64, k.literal(Literal::I64(window.taps as i64)));
+                let rest = k.div(number, taps);
+                let below = k.mul(rest, taps);
+                let tap = k.sub(number, below);
+                let begin = window.begin(&mut k, axes[plain + i], image.dims[plain + i], out.dims[plain + i]);
+                let along = k.add(begin, tap);
+                let factor = k.literal(Literal::I64(step));
+                let along = k.mul(along, factor);
+                place = k.add(place, along);
+                (number, step) = (rest, step * length);
+            }
+            k.store(places, axes.clone(), place);
+        }
         if self.kind == PoolKind::Average {
             let counts: SmallVec<[Count; 3]> = windows.iter().map(|window| window.count).collect();
             value = divide(&mut k, value, &counts);
@@ -270,29 +309,73 @@ impl OpSpec for AdaptivePool {
         vec![k.finish()]
     }
 
+    fn gradient(&self, back: &mut Backward) -> Gradients {
+        let dims = back.dims(back.input(0));
+        let mut upstream = back.upstream();
+        let sizes = back.dims(upstream);
+        let plain = self.plain(dims.len());
+        if self.kind == PoolKind::Max {
+            if !self.indices {
+                back.extend(AdaptivePool { indices: true, ..self.clone() });
+            }
+            let (rows, pixels) = (dims[..plain].iter().product(), dims[plain..].iter().product());
+            let windows = sizes[plain..].iter().product();
+            let index = back.output(1);
+            let (values, index) = (back.reshaped(upstream, &[rows, windows]), back.reshaped(index, &[rows, windows]));
+            let scatter = ScatterAdd { dim: 1, dims: [rows, pixels].into_iter().collect() };
+            let flat = back.node(scatter, &[values, index]);
+            let gradient = back.reshaped(flat, &dims);
+            return back.only(gradient);
+        }
+        for axis in (plain..dims.len()).filter(|&axis| sizes[axis] != dims[axis]) {
+            let (length, n) = (dims[axis], sizes[axis]);
+            if n == 1 {
+                upstream = back.scaled(upstream, 1.0 / length as f64);
+                continue;
+            }
+            let row = |i: usize| {
+                let (begin, end) = (i * length / n, ((i + 1) * length).div_ceil(n));
+                (begin..end).map(|place| (place, 1.0 / (end - begin) as f64)).collect()
+            };
+            let rows: Vec<Terms> = (0..n).map(row).collect();
+            upstream = Resample::transposed(back, upstream, axis, &rows, length);
+        }
+        let gradient = back.expanded(upstream, &dims);
+        back.only(gradient)
+    }
+
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {
         let image = inputs[0];
         let dims = outputs[0].dims().expect("verified: bound");
         let plain = self.plain(dims.len());
+        let mut greatest = Vec::new();
         let output = Array::from_fn(&dims, |at| {
             let starts: Vec<usize> = (plain..dims.len()).map(|i| at[i] * image.dims[i] / dims[i]).collect();
             let ends: Vec<usize> =
                 (plain..dims.len()).map(|i| ((at[i] + 1) * image.dims[i]).div_ceil(dims[i])).collect();
             let window: Vec<usize> = starts.iter().zip(&ends).map(|(start, end)| end - start).collect();
-            let values: Vec<f64> = points(&window)
+            let places: Vec<Vec<usize>> = points(&window)
                 .map(|tap| {
                     let inside = tap.iter().zip(&starts).map(|(tap, start)| tap + start);
-                    let place: Vec<usize> = at[..plain].iter().copied().chain(inside).collect();
-                    image.at(&place)
+                    at[..plain].iter().copied().chain(inside).collect()
                 })
                 .collect();
+            let values: Vec<f64> = places.iter().map(|place| image.at(place)).collect();
+            if self.indices {
+                let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                let first = values.iter().position(|value| value.is_nan());
+                let first = first.or_else(|| values.iter().position(|&value| value == most)).unwrap_or(0);
+                let pixels: usize = image.dims[plain..].iter().product();
+                greatest.push((image.flat(&places[first]) % pixels) as f64);
+            }
             match self.kind {
                 PoolKind::Average => values.iter().sum::<f64>() / values.len() as f64,
                 PoolKind::Max if values.iter().any(|value| value.is_nan()) => f64::NAN,
                 PoolKind::Max => values.iter().copied().fold(f64::NEG_INFINITY, f64::max),
             }
         });
-        vec![output]
+        let greatest = Array { dims, data: greatest };
+        std::iter::once(output).chain(self.indices.then_some(greatest)).collect()
     }
 }
 
@@ -302,7 +385,7 @@ mod tests {
     use crate::kernel::build::Operand;
 
     fn pool(output_size: OutputSize) -> AdaptivePool {
-        AdaptivePool { spatial: 2, kind: PoolKind::Average, output_size }
+        AdaptivePool { spatial: 2, kind: PoolKind::Average, output_size, indices: false }
     }
 
     fn each(sizes: &[Option<u32>]) -> OutputSize {

@@ -70,6 +70,11 @@ impl OpSpec for ArgReduce {
         vec![k.finish()]
     }
 
+    fn gradient(&self, back: &mut Backward) -> Gradients {
+        // Places are whole numbers.
+        back.nothing()
+    }
+
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {
         let over = self.over(inputs[0].dims.len()).expect("verified: the axis exists");
         let sign = if self.least { -1.0 } else { 1.0 };

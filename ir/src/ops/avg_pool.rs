@@ -48,7 +48,7 @@ fn read(fields: &Value, spatial: usize) -> Result<Op, FieldError> {
 }
 
 impl AvgPool {
-    fn slides(&self, lengths: &[Dim]) -> Result<SmallVec<[Slide; 3]>, Mismatch> {
+    pub(super) fn slides(&self, lengths: &[Dim]) -> Result<SmallVec<[Slide; 3]>, Mismatch> {
         let (kernel, stride) = (&self.kernel_size, self.stride.as_ref());
         let slides = slides(lengths, kernel, stride, &self.padding, &ones(), self.ceil_mode)?;
         match slides.iter().find(|slide| slide.before.max(slide.after) > slide.kernel / 2) {
@@ -60,6 +60,16 @@ impl AvgPool {
             )
             .in_field("padding")),
         }
+    }
+
+    /// The elements that count in a window along an axis of `length`.
+    fn counted(&self, slide: &Slide, window: usize, length: usize) -> usize {
+        let begin = window * slide.stride;
+        let (first, end) = match self.count_include_pad {
+            true => (0, slide.before + length + slide.after),
+            false => (slide.before, slide.before + length),
+        };
+        (begin + slide.kernel).min(end) - begin.max(first)
     }
 
     /// The elements that count in the window `window` of `windows` along an axis of `length`.
@@ -140,6 +150,36 @@ impl OpSpec for AvgPool {
         let mean = divide(&mut k, sum, &counts);
         k.store(out, axes, mean);
         vec![k.finish()]
+    }
+
+    fn gradient(&self, back: &mut Backward) -> Gradients {
+        let dims = back.dims(back.input(0));
+        let mut upstream = back.upstream();
+        let windows = back.dims(upstream);
+        let plain = dims.len() - self.spatial;
+        let lengths: SmallVec<[usize; 3]> = dims[plain..].iter().copied().collect();
+        match self.divisor_override {
+            Some(divisor) => upstream = back.scaled(upstream, 1.0 / f64::from(divisor)),
+            None => {
+                let slides = self.slides(&dims[plain..].iter().map(|&n| Dim::from(n)).collect::<Vec<_>>());
+                let slides = slides.expect("verified: windows fit");
+                for (i, slide) in slides.iter().enumerate() {
+                    let shares: Vec<f64> = (0..windows[plain + i])
+                        .map(|window| 1.0 / self.counted(slide, window, lengths[i]) as f64)
+                        .collect();
+                    if shares.iter().all(|share| *share == shares[0]) {
+                        upstream = back.scaled(upstream, shares[0]);
+                        continue;
+                    }
+                    let mut along = vec![1; self.spatial];
+                    along[i] = shares.len();
+                    let shares = back.numbers(&along, &shares);
+                    upstream = back.mul(upstream, shares);
+                }
+            }
+        }
+        let gradient = back.node(WindowSpread { pool: self.clone(), lengths }, &[upstream]);
+        back.only(gradient)
     }
 
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {

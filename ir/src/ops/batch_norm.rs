@@ -119,6 +119,16 @@ impl OpSpec for BatchNorm {
         vec![kernel.lower(input, out)]
     }
 
+    fn gradient(&self, back: &mut Backward) -> Gradients {
+        let dims = back.dims(back.input(0));
+        let along = norm::along_channels(&dims, 1);
+        if self.track_running_stats {
+            return norm::gradient_with_statistics(back, &along, self.affine, self.eps.0);
+        }
+        let axes: Vec<usize> = (0..dims.len()).filter(|&axis| axis != 1).collect();
+        norm::gradient(back, &dims, &axes, &along, self.eps.0)
+    }
+
     fn reference(&self, inputs: &[&Array], _: &[TensorType]) -> Vec<Array> {
         if self.track_running_stats {
             return vec![norm::reference_with_statistics(inputs, 1, self.affine, self.eps.0)];

@@ -54,6 +54,12 @@ impl OpSpec for Cast {
         vec![k.finish()]
     }
 
+    fn gradient(&self, back: &mut Backward) -> Gradients {
+        // Only of floats to floats: whole numbers and truth values carry no gradient.
+        let upstream = back.upstream();
+        back.only(upstream)
+    }
+
     fn reference(&self, inputs: &[&Array], _: &[TensorType]) -> Vec<Array> {
         let convert = |&x: &f64| match self.to {
             DType::F64 => x,

@@ -94,6 +94,21 @@ impl OpSpec for Concat {
         site.inputs.iter().map(place).collect()
     }
 
+    fn gradient(&self, back: &mut Backward) -> Gradients {
+        let upstream = back.upstream();
+        let dim = axis_of(self.dim, back.ty(upstream).rank(), "dim").expect("verified: the axis exists");
+        let mut gradients = back.nothing();
+        let mut start = 0;
+        for i in 0..gradients.len() {
+            let n = back.dims(back.input(i))[dim];
+            if back.wants(i) {
+                gradients[i] = Some(back.range(upstream, dim, start, n));
+            }
+            start += n;
+        }
+        gradients
+    }
+
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {
         let dims = outputs[0].dims().expect("verified: bound");
         let dim = axis_of(self.dim, dims.len(), "dim").expect("verified: the axis exists");
@@ -144,6 +159,18 @@ impl OpSpec for Stack {
             k.finish()
         };
         site.inputs.iter().enumerate().map(place).collect()
+    }
+
+    fn gradient(&self, back: &mut Backward) -> Gradients {
+        let upstream = back.upstream();
+        let dim = axis_of(self.dim, back.ty(upstream).rank(), "dim").expect("verified: the axis exists");
+        let mut gradients = back.nothing();
+        for i in 0..gradients.len() {
+            if back.wants(i) {
+                gradients[i] = Some(back.node(Select { dim: dim as i32, index: i as i64 }, &[upstream]));
+            }
+        }
+        gradients
     }
 
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {

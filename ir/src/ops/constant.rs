@@ -39,6 +39,11 @@ impl OpSpec for Constant {
         Vec::new()
     }
 
+    fn gradient(&self, back: &mut Backward) -> Gradients {
+        // It has no operands.
+        back.nothing()
+    }
+
     fn reference(&self, _: &[&Array], _: &[TensorType]) -> Vec<Array> {
         vec![self.tensor.to_array()]
     }

@@ -3,6 +3,7 @@
 use super::window::{Padding, PerAxis, Slide, image, slides};
 use super::*;
 use crate::Dim;
+use crate::graph::ValueId;
 use crate::kernel::{Affine, FoldKind, Index, KernelBuilder, Literal};
 use crate::tensor::points;
 
@@ -79,9 +80,52 @@ fn read(fields: &Value, spatial: usize) -> Result<Op, FieldError> {
 }
 
 impl Conv {
-    fn slides(&self, image_lengths: &[Dim]) -> Result<SmallVec<[Slide; 3]>, Mismatch> {
+    pub(super) fn slides(&self, image_lengths: &[Dim]) -> Result<SmallVec<[Slide; 3]>, Mismatch> {
         slides(image_lengths, &self.kernel_size, Some(&self.stride), &self.padding, &self.dilation, false)
     }
+}
+
+impl Conv {
+    /// The gradient by an image of `dims`, from that of the windows: every window spreads its multiple of the kernel.
+    pub(super) fn image_gradient(
+        &self,
+        back: &mut Backward,
+        windows: ValueId,
+        weight: ValueId,
+        dims: &[usize],
+    ) -> ValueId {
+        let channel = dims.len() - self.spatial - 1;
+        let counts = back.dims(windows);
+        let lengths: Vec<Dim> = dims[channel + 1..].iter().map(|&n| n.into()).collect();
+        let slides = self.slides(&lengths).expect("verified: windows fit");
+        // What the last window leaves of the padded image.
+        let rest = slides.iter().enumerate().map(|(i, slide)| {
+            let covered = (counts[channel + 1 + i] - 1) * slide.stride + slide.reach();
+            (dims[channel + 1 + i] + slide.before + slide.after - covered) as u32
+        });
+        let spread = ConvTranspose {
+            spatial: self.spatial,
+            out: dims[channel] as u32,
+            kernel_size: self.kernel_size.clone(),
+            stride: self.stride.clone(),
+            padding: Padding::Pairs(slides.iter().map(|slide| (slide.before as u32, slide.after as u32)).collect()),
+            output_padding: PerAxis::Each(rest.collect()),
+            dilation: self.dilation.clone(),
+            groups: self.groups,
+            bias: false,
+            flip_kernel: self.flip_kernel,
+        };
+        back.node(spread, &[windows, weight])
+    }
+}
+
+/// The gradient by the bias of an image's channels: the sum over everything else.
+pub(super) fn channel_sum(back: &mut Backward, image: ValueId, spatial: usize) -> ValueId {
+    let dims = back.dims(image);
+    let channel = dims.len() - spatial - 1;
+    let axes: Vec<usize> = (0..dims.len()).filter(|&axis| axis != channel).collect();
+    let sum = back.summed(image, &axes);
+    back.reshaped(sum, &[dims[channel]])
 }
 
 impl OpSpec for Conv {
@@ -185,6 +229,23 @@ impl OpSpec for Conv {
         at.extend(axes[first_window..].iter().map(|&axis| Index::from(axis)));
         k.store(out, at, value);
         vec![k.finish()]
+    }
+
+    fn gradient(&self, back: &mut Backward) -> Gradients {
+        let (image, weight, upstream) = (back.input(0), back.input(1), back.upstream());
+        let image_dims = back.dims(image);
+        let mut gradients = back.nothing();
+        if back.wants(0) {
+            gradients[0] = Some(self.image_gradient(back, upstream, weight, &image_dims));
+        }
+        if back.wants(1) {
+            let conv = Conv { bias: false, ..self.clone() };
+            gradients[1] = Some(back.node(ConvWeight { conv }, &[image, upstream]));
+        }
+        if back.wants(2) {
+            gradients[2] = Some(channel_sum(back, upstream, self.spatial));
+        }
+        gradients
     }
 
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {

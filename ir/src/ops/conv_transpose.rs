@@ -1,7 +1,7 @@
 //! Transposed convolution over one, two or three spatial axes: the map that convolution's gradient applies to an image.
 
 use super::common::expect_float;
-use super::conv::{is_default, is_one, is_ones, is_yes, one, ones, yes};
+use super::conv::{channel_sum, is_default, is_one, is_ones, is_yes, one, ones, yes};
 use super::window::{Padding, PaddingName, PerAxis, check_window, image, positive};
 use super::*;
 use crate::Dim;
@@ -40,6 +40,9 @@ pub struct ConvTranspose {
     /// Whether a bias is added.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub bias: bool,
+    /// The kernel is read backwards, as that of the convolution that this one turns round.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub flip_kernel: bool,
 }
 
 fn none() -> PerAxis {
@@ -215,7 +218,10 @@ impl OpSpec for ConvTranspose {
             let (y, tap) = (axes[first + i], k.inner(1 + i));
             let along: Affine = tap * -(spread.dilation as i64) + y + spread.before as i64;
             image_at.push(along.exact_div(spread.stride as i64).into());
-            weight_at.push(tap.into());
+            weight_at.push(match self.flip_kernel {
+                true => (tap * -1 + (spread.kernel as i64 - 1)).into(),
+                false => tap.into(),
+            });
             inner.push(spread.kernel);
         }
         let pixel = k.load_or(image, image_at, Literal::f32(0.0));
@@ -233,6 +239,41 @@ impl OpSpec for ConvTranspose {
         vec![k.finish()]
     }
 
+    fn gradient(&self, back: &mut Backward) -> Gradients {
+        let (image, weight, upstream) = (back.input(0), back.input(1), back.upstream());
+        let dims = back.dims(image);
+        let channel = dims.len() - self.spatial - 1;
+        let spreads = self.spreads().expect("verified: attributes fit");
+        let padding = spreads.iter().map(|spread| (spread.before as u32, spread.after as u32)).collect();
+        let conv = Conv {
+            spatial: self.spatial,
+            out: dims[channel] as u32,
+            kernel_size: self.kernel_size.clone(),
+            stride: self.stride.clone(),
+            padding: Padding::Pairs(padding),
+            dilation: self.dilation.clone(),
+            groups: self.groups,
+            bias: false,
+            flip_kernel: self.flip_kernel,
+        };
+        let mut gradients = back.nothing();
+        if back.wants(0) {
+            let mut gradient = back.node(conv.clone(), &[upstream, weight]);
+            // Much output padding makes room for windows that are no pixel's.
+            for (axis, &n) in dims.iter().enumerate().skip(channel + 1) {
+                gradient = back.first(gradient, axis, n);
+            }
+            gradients[0] = Some(gradient);
+        }
+        if back.wants(1) {
+            gradients[1] = Some(back.node(ConvWeight { conv }, &[upstream, image]));
+        }
+        if back.wants(2) {
+            gradients[2] = Some(channel_sum(back, upstream, self.spatial));
+        }
+        gradients
+    }
+
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {
         let (image, weight, bias) = (inputs[0], inputs[1], inputs.get(2));
         let dims = outputs[0].dims().expect("verified: bound");
@@ -248,7 +289,8 @@ impl OpSpec for ConvTranspose {
                 let mut at = from.to_vec();
                 at[batch] = c / in_group * out_group + tap[0];
                 for (i, spread) in spreads.iter().enumerate() {
-                    let along = from[batch + 1 + i] * spread.stride + tap[1 + i] * spread.dilation;
+                    let tap = if self.flip_kernel { spread.kernel - 1 - tap[1 + i] } else { tap[1 + i] };
+                    let along = from[batch + 1 + i] * spread.stride + tap * spread.dilation;
                     at[batch + 1 + i] = along.wrapping_sub(spread.before);
                 }
                 if at.iter().zip(&dims).all(|(i, n)| i < n) {
@@ -277,6 +319,7 @@ mod tests {
             dilation: ones(),
             groups: 1,
             bias: true,
+            flip_kernel: false,
         }
     }
 

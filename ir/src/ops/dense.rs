@@ -75,6 +75,26 @@ impl OpSpec for Dense {
         vec![k.finish()]
     }
 
+    fn gradient(&self, back: &mut Backward) -> Gradients {
+        let (input, weight, upstream) = (back.input(0), back.input(1), back.upstream());
+        let (n_out, n_in) = (self.out as usize, back.dims(weight)[1]);
+        let rows: usize = back.dims(input).iter().rev().skip(1).product();
+        let mut gradients = back.nothing();
+        if back.wants(0) {
+            gradients[0] = Some(back.node(MatMul {}, &[upstream, weight]));
+        }
+        let flat = back.reshaped(upstream, &[rows, n_out]);
+        if back.wants(1) {
+            let input = back.reshaped(input, &[rows, n_in]);
+            let columns = back.transposed(flat);
+            gradients[1] = Some(back.node(MatMul {}, &[columns, input]));
+        }
+        if back.wants(2) {
+            gradients[2] = Some(back.sum_to(flat, &[n_out]));
+        }
+        gradients
+    }
+
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {
         let (input, weight, bias) = (inputs[0], inputs[1], inputs.get(2));
         let dims = outputs[0].dims().expect("verified: bound");

@@ -112,6 +112,12 @@ impl OpSpec for PixelShuffle {
         vec![shuffle(site, self.upscale_factor as usize, true)]
     }
 
+    fn gradient(&self, back: &mut Backward) -> Gradients {
+        let upstream = back.upstream();
+        let gradient = back.node(PixelUnshuffle { downscale_factor: self.upscale_factor }, &[upstream]);
+        back.only(gradient)
+    }
+
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {
         let dims = outputs[0].dims().expect("verified: bound");
         let r = self.upscale_factor as usize;
@@ -148,6 +154,12 @@ impl OpSpec for PixelUnshuffle {
 
     fn lower(&self, site: &mut Site) -> Vec<Kernel> {
         vec![shuffle(site, self.downscale_factor as usize, false)]
+    }
+
+    fn gradient(&self, back: &mut Backward) -> Gradients {
+        let upstream = back.upstream();
+        let gradient = back.node(PixelShuffle { upscale_factor: self.downscale_factor }, &[upstream]);
+        back.only(gradient)
     }
 
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {

@@ -57,6 +57,11 @@ impl OpSpec for Dropout {
         vec![k.finish()]
     }
 
+    fn gradient(&self, back: &mut Backward) -> Gradients {
+        let upstream = back.upstream();
+        back.only(upstream)
+    }
+
     fn reference(&self, inputs: &[&Array], _: &[TensorType]) -> Vec<Array> {
         vec![inputs[0].clone()]
     }

@@ -90,6 +90,12 @@ impl OpSpec for Expand {
         vec![k.finish()]
     }
 
+    fn gradient(&self, back: &mut Backward) -> Gradients {
+        let (dims, upstream) = (back.dims(back.input(0)), back.upstream());
+        let gradient = back.sum_to(upstream, &dims);
+        back.only(gradient)
+    }
+
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {
         let dims = outputs[0].dims().expect("verified: bound");
         vec![Array::from_fn(&dims, |at| repeated(inputs[0], at))]
@@ -144,6 +150,20 @@ impl OpSpec for Tile {
         let to = (0..lengths.len()).map(|i| Index::from(copy[i] * lengths[i] as i64 + within[i]));
         k.store(out, to, value);
         vec![k.finish()]
+    }
+
+    fn gradient(&self, back: &mut Backward) -> Gradients {
+        let (dims, upstream) = (back.dims(back.input(0)), back.upstream());
+        let all = back.dims(upstream);
+        let new = all.len() - dims.len();
+        // Each axis is two: which copy, and where in it.
+        let lengths = (0..all.len()).map(|i| i.checked_sub(new).map_or(1, |i| dims[i]));
+        let pairs: Vec<usize> = all.iter().zip(lengths).flat_map(|(&n, length)| [n / length, length]).collect();
+        let copies: Vec<usize> = (0..all.len()).map(|i| 2 * i).filter(|&i| pairs[i] > 1).collect();
+        let apart = back.reshaped(upstream, &pairs);
+        let sum = back.summed(apart, &copies);
+        let gradient = back.reshaped(sum, &dims);
+        back.only(gradient)
     }
 
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {

@@ -54,9 +54,16 @@ pub const LAYERS: &[LayerKind] = &[
 ];
 
 /// The index as a place in a buffer, read at `at`.
-fn picked(k: &mut KernelBuilder, index: &Operand, at: Vec<Index>) -> Index {
+pub(super) fn picked(k: &mut KernelBuilder, index: &Operand, at: Vec<Index>) -> Index {
     let value = k.load(index, at);
     Index::Computed(k.cast(DType::I64, value))
+}
+
+/// The gradient of elements picked along `dim` by operand 1: each goes back to its place.
+fn picked_gradient(back: &mut Backward, dim: usize) -> Gradients {
+    let (data, index, upstream) = (back.input(0), back.input(1), back.upstream());
+    let dims = back.dims(data).into_iter().collect();
+    [Some(back.node(ScatterAdd { dim, dims }, &[upstream, index])), None].into_iter().collect()
 }
 
 /// The element at a place that may be out of range: NaN there, which no run that succeeds has.
@@ -112,6 +119,11 @@ impl OpSpec for Gather {
         vec![k.finish()]
     }
 
+    fn gradient(&self, back: &mut Backward) -> Gradients {
+        let dim = axis_of(self.dim, back.ty(back.input(0)).rank(), "dim").expect("verified: the axis exists");
+        picked_gradient(back, dim)
+    }
+
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {
         let dims = outputs[0].dims().expect("verified: bound");
         let dim = axis_of(self.dim, dims.len(), "dim").expect("verified: the axis exists");
@@ -157,6 +169,11 @@ impl OpSpec for IndexSelect {
         vec![k.finish()]
     }
 
+    fn gradient(&self, back: &mut Backward) -> Gradients {
+        let dim = axis_of(self.dim, back.ty(back.input(0)).rank(), "dim").expect("verified: the axis exists");
+        picked_gradient(back, dim)
+    }
+
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {
         let dims = outputs[0].dims().expect("verified: bound");
         let dim = axis_of(self.dim, dims.len(), "dim").expect("verified: the axis exists");
@@ -198,6 +215,14 @@ impl OpSpec for Embedding {
         let value = k.load(weight, [row, column[0].into()]);
         k.store(out, axes, value);
         vec![k.finish()]
+    }
+
+    fn gradient(&self, back: &mut Backward) -> Gradients {
+        let (index, weight, upstream) = (back.input(0), back.input(1), back.upstream());
+        let n: usize = back.dims(index).iter().product();
+        let (index, rows) = (back.reshaped(index, &[n]), back.reshaped(upstream, &[n, self.embedding_dim as usize]));
+        let dims = back.dims(weight).into_iter().collect();
+        [None, Some(back.node(ScatterAdd { dim: 0, dims }, &[rows, index]))].into_iter().collect()
     }
 
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {

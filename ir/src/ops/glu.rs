@@ -69,6 +69,21 @@ impl OpSpec for Glu {
         vec![k.finish()]
     }
 
+    fn gradient(&self, back: &mut Backward) -> Gradients {
+        let (input, upstream) = (back.input(0), back.upstream());
+        let dims = back.dims(upstream);
+        let dim = axis_of(self.dim, dims.len(), "dim").expect("verified: the axis exists");
+        let value = back.range(input, dim, 0, dims[dim]);
+        let gate = back.range(input, dim, dims[dim], dims[dim]);
+        let open = back.map("Sigmoid", &[gate]);
+        let by_value = back.mul(upstream, open);
+        let (one, product) = (back.number(1.0), back.mul(by_value, value));
+        let closed = back.sub(one, open);
+        let by_gate = back.mul(product, closed);
+        let gradient = back.node(Concat { dim: dim as i32 }, &[by_value, by_gate]);
+        back.only(gradient)
+    }
+
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {
         let dims = outputs[0].dims().expect("verified: bound");
         let dim = axis_of(self.dim, dims.len(), "dim").expect("verified: the axis exists");

@@ -95,6 +95,13 @@ impl OpSpec for GroupNorm {
         vec![kernel.lower(input, out)]
     }
 
+    fn gradient(&self, back: &mut Backward) -> Gradients {
+        let dims = back.dims(back.input(0));
+        let groups = self.num_groups as usize;
+        let members = dims[1..].iter().product::<usize>() / groups;
+        norm::gradient(back, &[dims[0], groups, members], &[2], &norm::along_channels(&dims, 1), self.eps.0)
+    }
+
     fn reference(&self, inputs: &[&Array], _: &[TensorType]) -> Vec<Array> {
         let (input, weight, bias) = (inputs[0], inputs.get(1), inputs.get(2));
         let groups = self.num_groups as usize;

@@ -30,6 +30,11 @@ impl OpSpec for Input {
         Vec::new()
     }
 
+    fn gradient(&self, back: &mut Backward) -> Gradients {
+        // It has no operands.
+        back.nothing()
+    }
+
     fn reference(&self, _: &[&Array], _: &[TensorType]) -> Vec<Array> {
         unreachable!("the evaluator takes inputs from its caller")
     }

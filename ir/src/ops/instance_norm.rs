@@ -104,6 +104,16 @@ impl OpSpec for InstanceNorm {
         vec![kernel.lower(input, out)]
     }
 
+    fn gradient(&self, back: &mut Backward) -> Gradients {
+        let dims = back.dims(back.input(0));
+        let plain = dims.len() - self.spatial;
+        let along = norm::along_channels(&dims, plain - 1);
+        if self.track_running_stats {
+            return norm::gradient_with_statistics(back, &along, self.affine, self.eps.0);
+        }
+        norm::gradient(back, &dims, &(plain..dims.len()).collect::<Vec<_>>(), &along, self.eps.0)
+    }
+
     fn reference(&self, inputs: &[&Array], _: &[TensorType]) -> Vec<Array> {
         let (input, weight, bias) = (inputs[0], inputs.get(1), inputs.get(2));
         let plain = input.dims.len() - self.spatial;

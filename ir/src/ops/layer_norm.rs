@@ -102,6 +102,13 @@ impl OpSpec for LayerNorm {
         vec![kernel.lower(input, out)]
     }
 
+    fn gradient(&self, back: &mut Backward) -> Gradients {
+        let dims = back.dims(back.input(0));
+        let first = dims.len() - self.lengths().len();
+        let axes: Vec<usize> = (first..dims.len()).collect();
+        norm::gradient(back, &dims, &axes, &dims[first..], self.eps.0)
+    }
+
     fn reference(&self, inputs: &[&Array], _: &[TensorType]) -> Vec<Array> {
         let input = inputs[0];
         let size: usize = input.dims[input.dims.len() - self.lengths().len()..].iter().product();

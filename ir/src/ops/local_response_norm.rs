@@ -1,7 +1,9 @@
 //! Local response normalisation across neighbouring channels.
 
 use super::common::expect_float;
+use super::window::{Padding, PerAxis};
 use super::*;
+use crate::graph::ValueId;
 use crate::kernel::{BinaryOp, FoldKind, Index, KernelBuilder, Literal};
 
 /// Input `[batch, channels, spatial...]`; output has its shape: `x / (k + alpha / size * sum of squares) ^ beta`, where
@@ -54,6 +56,35 @@ pub const LAYERS: &[LayerKind] = &[LayerKind {
     read: |fields| crate::text::read(fields).map(Op::LocalResponseNorm),
 }];
 
+impl LocalResponseNorm {
+    /// How many channels in front of and behind its own count: farther ones are outside for every channel.
+    fn reach(&self, channels: usize) -> (usize, usize) {
+        let (size, farthest) = (self.size as usize, channels.saturating_sub(1));
+        ((size / 2).min(farthest), ((size - 1) / 2).min(farthest))
+    }
+
+    /// The sum of each channel and its neighbours; or, turned round, of the channels that it is a neighbour of.
+    fn neighbours(&self, back: &mut Backward, value: ValueId, dims: &[usize], turned: bool) -> ValueId {
+        let (mut before, mut after) = self.reach(dims[1]);
+        if turned {
+            (before, after) = (after, before);
+        }
+        let window = PerAxis::Each([(before + 1 + after) as u32, 1].into_iter().collect());
+        let sums = AvgPool {
+            spatial: 2,
+            kernel_size: window,
+            stride: Some(PerAxis::All(1)),
+            padding: Padding::Pairs([(before as u32, after as u32), (0, 0)].into_iter().collect()),
+            ceil_mode: false,
+            count_include_pad: true,
+            divisor_override: Some(1),
+        };
+        let flat = back.reshaped(value, &[dims[0], 1, dims[1], dims[2..].iter().product()]);
+        let sum = back.node(sums, &[flat]);
+        back.reshaped(sum, dims)
+    }
+}
+
 impl OpSpec for LocalResponseNorm {
     fn name(&self) -> &'static str {
         "LocalResponseNorm"
@@ -83,9 +114,7 @@ impl OpSpec for LocalResponseNorm {
     fn lower(&self, site: &mut Site) -> Vec<Kernel> {
         let (input, out) = (&site.inputs[0], &site.outputs[0]);
         let size = self.size as usize;
-        // Farther neighbours are outside for every channel.
-        let farthest = input.dims[1].saturating_sub(1);
-        let (before, after) = ((size / 2).min(farthest), ((size - 1) / 2).min(farthest));
+        let (before, after) = self.reach(input.dims[1]);
         let mut k = KernelBuilder::new(&out.dims);
         let axes = k.outer_axes();
         let mut at: Vec<Index> = axes.iter().map(|&axis| axis.into()).collect();
@@ -103,6 +132,28 @@ impl OpSpec for LocalResponseNorm {
         let value = k.div(x, divisor);
         k.store(out, axes, value);
         vec![k.finish()]
+    }
+
+    fn gradient(&self, back: &mut Backward) -> Gradients {
+        let (input, upstream) = (back.input(0), back.upstream());
+        let dims = back.dims(input);
+        let (beta, factor) = (self.beta.0, self.alpha.0 / f64::from(self.size));
+        let square = back.mul(input, input);
+        let sum = self.neighbours(back, square, &dims, false);
+        let weighted = back.scaled(sum, factor);
+        let offset = back.number(self.k.0);
+        let base = back.add(weighted, offset);
+        let exponent = back.number(-beta);
+        let scale = back.map("Pow", &[base, exponent]);
+        let direct = back.mul(upstream, scale);
+        // By way of the neighbours' sums: each has this channel among its squares.
+        let product = back.mul(direct, input);
+        let product = back.map("Div", &[product, base]);
+        let sum = self.neighbours(back, product, &dims, true);
+        let sum = back.mul(sum, input);
+        let indirect = back.scaled(sum, 2.0 * factor * beta);
+        let gradient = back.sub(direct, indirect);
+        back.only(gradient)
     }
 
     fn reference(&self, inputs: &[&Array], _: &[TensorType]) -> Vec<Array> {

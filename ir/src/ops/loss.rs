@@ -1,6 +1,6 @@
 //! What losses share: how the losses of single elements become one number, and class labels.
 
-use super::common::{agreed, expect_float, expect_indices, groups};
+use super::common::{agreed, agreed_shape, expect_float, expect_indices, groups};
 use super::*;
 use crate::Dim;
 
@@ -98,6 +98,25 @@ pub fn expect_classes(inputs: &[&TensorType]) -> Result<Vec<Dim>, Mismatch> {
             return Err(Mismatch::new(expected, weights.to_string(), "give each class one weight"));
         }
     }
+    Ok(shape)
+}
+
+/// As [`expect_classes`], or with probabilities of the scores' shape in the place of labels.
+///
+/// # Errors
+/// Where they do not fit each other.
+pub fn expect_targets(inputs: &[&TensorType]) -> Result<Vec<Dim>, Mismatch> {
+    let (scores, targets) = (inputs[0], inputs[1]);
+    if !targets.dtype.is_float() || scores.rank() == 0 {
+        return expect_classes(inputs);
+    }
+    let axis = class_axis(scores.rank());
+    let mut shape = agreed_shape(scores, targets)?;
+    let labels =
+        TensorType::new(DType::I64, shape.iter().enumerate().filter(|(i, _)| *i != axis).map(|(_, n)| n.clone()));
+    let weights: Vec<&TensorType> = [scores, &labels].into_iter().chain(inputs.get(2).copied()).collect();
+    expect_classes(&weights)?;
+    shape.remove(axis);
     Ok(shape)
 }
 

@@ -5,10 +5,11 @@
 
 use super::*;
 use crate::Dim;
+use crate::jet::Jet;
 use crate::kernel::build::Operand;
 use crate::kernel::formula::{Formula, IntoTerm, Term};
 use crate::kernel::{CompareOp, Index, KernelBuilder, ScalarId, UnaryOp};
-use std::f64::consts::{FRAC_2_SQRT_PI, LN_2, LOG2_E, LOG10_E, PI, SQRT_2};
+use std::f64::consts::{FRAC_2_SQRT_PI, LOG2_E, LOG10_E, PI, SQRT_2};
 
 /// An elementwise function of one, two or three tensors.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,8 +35,8 @@ pub struct Function {
     pub types: Signature,
     /// The formula: operands, attributes.
     pub formula: for<'f> fn(&[Term<'f>], &[f64]) -> Term<'f>,
-    /// The same in f64, written apart from the formula.
-    pub reference: fn(&[f64], &[f64]) -> f64,
+    /// The same in f64 with its derivatives, written apart from the formula.
+    pub reference: fn(&[Jet], &[f64]) -> Jet,
 }
 
 /// The element types that a function takes and gives.
@@ -69,13 +70,14 @@ impl Map {
         Some(Map { function, attributes: function.attributes.iter().map(|(_, value)| Real(*value)).collect() })
     }
 
-    fn values(&self) -> SmallVec<[f64; 2]> {
+    pub(super) fn values(&self) -> SmallVec<[f64; 2]> {
         self.attributes.iter().map(|real| real.0).collect()
     }
 }
 
 /// Makes `FUNCTIONS` and `LAYERS` of rows
-/// `Name(operands; attribute = default) Signature "about" => formula of terms => reference in f64;`.
+/// `Name(operands; attribute = default) Signature "about" => formula of terms => reference in f64;`. At corners both
+/// have PyTorch's derivatives; what is smooth is written so that no corner of a part shows.
 macro_rules! functions {
     ($($name:ident($($x:ident),+ $(; $($attribute:ident = $default:expr),+)?) $types:ident $about:literal
         => $formula:expr => $reference:expr;)*) => {
@@ -112,7 +114,7 @@ macro_rules! functions {
 functions! {
     Identity(x) Any "x" => x => x;
 
-    Relu(x) Number "max(x, 0)" => x.max(0.0) => if x < 0.0 { 0.0 } else { x };
+    Relu(x) Number "max(x, 0)" => x.max(0.0) => if x <= 0.0 { 0.0.into() } else { x };
     Relu6(x) Number "x between 0 and 6" => x.max(0.0).min(6.0) => clamp(x, 0.0, 6.0);
     LeakyRelu(x; negative_slope = 0.01) Float "x, times `negative_slope` below 0"
         => x.above(0.0).choose(x, x * negative_slope)
@@ -126,34 +128,36 @@ functions! {
     Celu(x; alpha = 1.0) Float "x, or alpha * (e^(x / alpha) - 1) below 0"
         => x.above(0.0).choose(x, (x / alpha).exp_m1() * alpha)
         => if x > 0.0 { x } else { alpha * ((x / alpha).exp() - 1.0) };
-    Sigmoid(x) Float "1 / (1 + e^-x)" => x.sigmoid() => 1.0 / (1.0 + (-x).exp());
+    Sigmoid(x) Float "1 / (1 + e^-x)" => x.sigmoid() => logistic(x);
     Hardsigmoid(x) Float "(x + 3) / 6 between 0 and 1"
         => (x + 3.0).max(0.0).min(6.0) / 6.0
         => clamp(x / 6.0 + 0.5, 0.0, 1.0);
     Tanh(x) Float "hyperbolic tangent" => x.tanh() => x.tanh();
-    Silu(x) Float "x * sigmoid(x)" => x * x.sigmoid() => x / (1.0 + (-x).exp());
+    Silu(x) Float "x * sigmoid(x)" => x * x.sigmoid() => x * logistic(x);
     Hardswish(x) Float "x * hardsigmoid(x)"
         => x * (x + 3.0).max(0.0).min(6.0) / 6.0
         => x * clamp(x / 6.0 + 0.5, 0.0, 1.0);
     Gelu(x) Float "x * Phi(x), with the error function"
         => x.apply(UnaryOp::Gelu)
-        => if x == f64::NEG_INFINITY { -0.0 } else { x * 0.5 * erfc(-x / SQRT_2) };
+        => if x == f64::NEG_INFINITY { (-0.0).into() } else { x * 0.5 * (-x / SQRT_2).erfc() };
     GeluTanh(x) Float "the tanh approximation of Gelu"
         => x * ((x * x * 0.044715 + 1.0) * x * (2.0 * (2.0 / PI).sqrt())).sigmoid()
-        => x / (1.0 + (-2.0 * (2.0 / PI).sqrt() * (x + 0.044715 * x.powi(3))).exp());
+        => x * logistic(2.0 * (2.0 / PI).sqrt() * (x + 0.044715 * x.powi(3)));
     Mish(x) Float "x * tanh(softplus(x))"
         => {
             // tanh(ln(1 + e)) is e (e + 2) / (e (e + 2) + 2); above 0, over e^2, with u = 1 / e.
-            let u = (-x.abs()).exp();
-            let below = u * (u + 2.0);
-            let (above, up) = (u * 2.0 + 1.0, x.above(0.0));
+            let up = x.above(0.0);
+            let u = up.choose(-x, x).exp();
+            let (above, below) = (u * 2.0 + 1.0, u * (u + 2.0));
             x * up.choose(above, below) / up.choose(above + u * u * 2.0, below + 2.0)
         }
         => x * (if x > 30.0 { x } else { x.exp().ln_1p() }).tanh();
     Softplus(x; beta = 1.0, threshold = 20.0) Float "ln(1 + e^(beta x)) / beta, and x where beta x is above `threshold`"
         => {
             let z = x * beta;
-            z.above(threshold).choose(x, (z.max(0.0) + (-z.abs()).exp().ln_1p()) / beta)
+            let up = z.above(0.0);
+            let soft = up.choose(z, 0.0) + up.choose(-z, z).exp().ln_1p();
+            z.above(threshold).choose(x, soft / beta)
         }
         => {
             let z = beta * x;
@@ -161,14 +165,23 @@ functions! {
         };
     Softsign(x) Float "x / (1 + |x|)" => x / (x.abs() + 1.0) => x / (1.0 + x.abs());
     LogSigmoid(x) Float "ln(sigmoid(x))"
-        => x.min(0.0) - (-x.abs()).exp().ln_1p()
+        => {
+            let up = x.above(0.0);
+            up.choose(0.0.beside(x), x) - up.choose(-x, x).exp().ln_1p()
+        }
         => if x < -40.0 { x } else { -(-x).exp().ln_1p() };
     Hardtanh(x; min_val = -1.0, max_val = 1.0) Float "x between `min_val` and `max_val`"
         => x.max(min_val).min(max_val)
         => clamp(x, min_val, max_val);
-    Clip(x; min = f64::NEG_INFINITY, max = f64::INFINITY) Float "x between `min` and `max`"
-        => x.max(min).min(max)
-        => clamp(x, min, max);
+    Clip(x; min = f64::NEG_INFINITY, max = f64::INFINITY) Float "x between `min` and `max`, which count as inside"
+        => {
+            let raised = x.below(min).choose(min.beside(x), x);
+            raised.above(max).choose(max.beside(x), raised)
+        }
+        => {
+            let raised = if x < min { min.into() } else { x };
+            if raised > max { max.into() } else { raised }
+        };
 
     Exp(x) Float "e^x" => x.exp() => x.exp();
     Expm1(x) Float "e^x - 1, accurate near 0" => x.exp_m1() => x.exp_m1();
@@ -183,9 +196,9 @@ functions! {
     Abs(x) Number "|x|" => x.abs() => x.abs();
     Neg(x) Number "-x" => -x => -x;
     Sign(x) Number "-1, 0 or 1; NaN of NaN"
-        => x.above(0.0).choose(1.0.beside(x), x.below(0.0).choose((-1.0).beside(x), x))
-        => if x == 0.0 || x.is_nan() { x } else { x.signum() };
-    Erf(x) Float "the error function" => x.apply(UnaryOp::Erf) => erf(x);
+        => x.above(0.0).choose(1.0.beside(x), x.below(0.0).choose((-1.0).beside(x), x * 0.0))
+        => if x == 0.0 || x.is_nan() { x.value().into() } else { x.signum() };
+    Erf(x) Float "the error function" => x.apply(UnaryOp::Erf) => x.erf();
 
     Sin(x) Float "sine" => x.apply(UnaryOp::Sin) => x.sin();
     Cos(x) Float "cosine" => x.apply(UnaryOp::Cos) => x.cos();
@@ -208,17 +221,22 @@ functions! {
     Sub(a, b) Number "a - b" => a - b => a - b;
     Mul(a, b) Number "a * b" => a * b => a * b;
     Div(a, b) Float "a / b" => a / b => a / b;
-    Max(a, b) Number "the greater of a and b" => a.max(b) => maximum(a, b);
-    Min(a, b) Number "the lesser of a and b" => a.min(b) => -maximum(-a, -b);
+    Max(a, b) Number "the greater of a and b" => a.max(b) => a.maximum(b);
+    Min(a, b) Number "the lesser of a and b" => a.min(b) => -(-a).maximum(-b);
     Pow(a, b) Float "a^b" => a.pow(b) => a.powf(b);
     Atan2(y, x) Float "the angle of the point (x, y): y comes first" => y.atan2(x) => y.atan2(x);
     LogAddExp(a, b) Float "ln(e^a + e^b)"
         => {
+            let up = a.above(b);
+            let (greater, distance) = (up.choose(a, b), up.choose(b - a, a - b));
             // Equal infinities have a distance of 0, not NaN.
-            let distance = a.equals(b).choose(0.0.beside(a), a - b);
-            a.max(b) + (-distance.abs()).exp().ln_1p()
+            let infinite = a.equals(b).and(a.abs().equals(f64::INFINITY));
+            greater + infinite.choose(0.0.beside(a), distance).exp().ln_1p()
         }
-        => if a == b { a + LN_2 } else { maximum(a, b) + (-(a - b).abs()).exp().ln_1p() };
+        => {
+            let (greater, less) = if a > b { (a, b) } else { (b, a) };
+            if a == b && a.abs() == f64::INFINITY { a } else { greater + (less - greater).exp().ln_1p() }
+        };
 
     Equal(a, b) Compare "a = b" => a.is(CompareOp::Eq, b) => truth(a == b);
     NotEqual(a, b) Compare "a differs from b; true of NaN" => a.is(CompareOp::Ne, b) => truth(a != b);
@@ -251,8 +269,13 @@ fn read(name: &str, fields: &Value) -> Result<Op, FieldError> {
     Ok(Op::Map(map))
 }
 
-fn truth(holds: bool) -> f64 {
-    f64::from(u8::from(holds))
+fn truth(holds: bool) -> Jet {
+    f64::from(u8::from(holds)).into()
+}
+
+/// 1 / (1 + e^-x), without an overflow on the way.
+fn logistic(x: Jet) -> Jet {
+    if x > 0.0 { 1.0 / (1.0 + (-x).exp()) } else { x.exp() / (x.exp() + 1.0) }
 }
 
 /// The greater, NaN if either is.
@@ -260,13 +283,10 @@ pub(super) fn maximum(a: f64, b: f64) -> f64 {
     if a.is_nan() || a > b { a } else { b }
 }
 
-/// x between two bounds, the upper one where they cross; NaN of NaN.
-fn clamp(x: f64, low: f64, high: f64) -> f64 {
-    if x.is_nan() {
-        return x;
-    }
-    let raised = if x < low { low } else { x };
-    if raised > high { high } else { raised }
+/// x between two bounds, which it does not leave, or the upper one where they cross; NaN of NaN.
+fn clamp(x: Jet, low: f64, high: f64) -> Jet {
+    let raised = if x <= low { low.into() } else { x };
+    if raised >= high { high.into() } else { raised }
 }
 
 /// A whole number as an integer type holds it after arithmetic that wraps; other types are left alone.
@@ -403,20 +423,31 @@ impl OpSpec for Map {
         vec![k.finish()]
     }
 
+    fn gradient(&self, back: &mut Backward) -> Gradients {
+        let (operands, upstream) = (back.inputs().to_vec(), back.upstream());
+        let of = Pointwise::Map(self.clone());
+        let wanted: Vec<usize> = (0..operands.len()).filter(|&i| back.wants(i)).collect();
+        let mut gradients = back.nothing();
+        for i in wanted {
+            gradients[i] = Derivative::build(back, &of, &[], &operands, i, upstream);
+        }
+        gradients
+    }
+
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {
         let dims = outputs[0].dims().expect("verified: bound");
         let attributes = self.values();
         let output = Array::from_fn(&dims, |at| {
-            let operands: SmallVec<[f64; 3]> = inputs
+            let operands: SmallVec<[Jet; 3]> = inputs
                 .iter()
                 .map(|input| {
                     let own = &at[dims.len() - input.dims.len()..];
                     let own: SmallVec<[usize; 8]> =
                         own.iter().zip(&input.dims).map(|(&i, &n)| if n == 1 { 0 } else { i }).collect();
-                    input.at(&own)
+                    input.at(&own).into()
                 })
                 .collect();
-            wrapped((self.function.reference)(&operands, &attributes), outputs[0].dtype)
+            wrapped((self.function.reference)(&operands, &attributes).value(), outputs[0].dtype)
         });
         vec![output]
     }
@@ -425,10 +456,12 @@ impl OpSpec for Map {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::f64::consts::LN_2;
 
     fn evaluate(name: &str, operands: &[f64]) -> f64 {
         let map = Map::named(name).unwrap();
-        (map.function.reference)(operands, &map.values())
+        let operands: Vec<Jet> = operands.iter().map(|&x| x.into()).collect();
+        (map.function.reference)(&operands, &map.values()).value()
     }
 
     #[test]

@@ -97,6 +97,42 @@ impl OpSpec for MatMul {
         vec![k.finish()]
     }
 
+    fn gradient(&self, back: &mut Backward) -> Gradients {
+        let (a, b, upstream) = (back.input(0), back.input(1), back.upstream());
+        let (a_dims, b_dims) = (back.dims(a), back.dims(b));
+        // Vectors stand for matrices of one row or one column.
+        let a_matrix = if a_dims.len() == 1 { vec![1, a_dims[0]] } else { a_dims.clone() };
+        let b_matrix = if b_dims.len() == 1 { vec![b_dims[0], 1] } else { b_dims.clone() };
+        let (rows, columns) = (a_matrix[a_matrix.len() - 2], b_matrix[b_matrix.len() - 1]);
+        let out = back.dims(upstream);
+        let n_batch = out.len() - usize::from(a_dims.len() > 1) - usize::from(b_dims.len() > 1);
+        let whole: Vec<usize> = out[..n_batch].iter().copied().chain([rows, columns]).collect();
+        let (left, right) = (back.reshaped(a, &a_matrix), back.reshaped(b, &b_matrix));
+        let upstream = back.reshaped(upstream, &whole);
+        let mut gradients = back.nothing();
+        if back.wants(0) {
+            let right = back.transposed(right);
+            let product = back.node(MatMul {}, &[upstream, right]);
+            let sum = back.sum_to(product, &a_matrix);
+            gradients[0] = Some(back.reshaped(sum, &a_dims));
+        }
+        if back.wants(1) {
+            let product = if b_matrix.len() == 2 && a_matrix.len() == whole.len() {
+                // One product instead of one a batch, all summed.
+                let n: usize = whole[..whole.len() - 1].iter().product();
+                let flat = back.reshaped(left, &[n, a_matrix[a_matrix.len() - 1]]);
+                let (flat, upstream) = (back.transposed(flat), back.reshaped(upstream, &[n, columns]));
+                back.node(MatMul {}, &[flat, upstream])
+            } else {
+                let left = back.transposed(left);
+                back.node(MatMul {}, &[left, upstream])
+            };
+            let sum = back.sum_to(product, &b_matrix);
+            gradients[1] = Some(back.reshaped(sum, &b_dims));
+        }
+        gradients
+    }
+
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {
         let (a, b) = (inputs[0], inputs[1]);
         let dims = outputs[0].dims().expect("verified: bound");

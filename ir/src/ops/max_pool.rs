@@ -29,6 +29,10 @@ pub struct MaxPool {
     /// Whether a last window may end beyond the padding.
     #[serde(default, skip_serializing_if = "is_default")]
     pub ceil_mode: bool,
+    /// Whether a second output has the number of the greatest element within each window, the first of equals: what the
+    /// gradient needs.
+    #[serde(skip)]
+    pub indices: bool,
 }
 
 /// The layers of this file.
@@ -43,7 +47,7 @@ fn read(fields: &Value, spatial: usize) -> Result<Op, FieldError> {
 }
 
 impl MaxPool {
-    fn slides(&self, lengths: &[Dim]) -> Result<SmallVec<[Slide; 3]>, Mismatch> {
+    pub(super) fn slides(&self, lengths: &[Dim]) -> Result<SmallVec<[Slide; 3]>, Mismatch> {
         let (kernel, stride) = (&self.kernel_size, self.stride.as_ref());
         let slides = slides(lengths, kernel, stride, &self.padding, &self.dilation, self.ceil_mode)?;
         match slides.iter().find(|slide| slide.before.max(slide.after) > slide.kernel / 2) {
@@ -76,7 +80,10 @@ impl OpSpec for MaxPool {
         let slides = self.slides(lengths)?;
         let spatial = slides.iter().zip(lengths).map(|(slide, length)| slide.windows(length));
         let shape = batch.iter().chain([channels]).cloned().chain(spatial);
-        Ok([TensorType::new(inputs[0].dtype, shape)].into_iter().collect())
+        let greatest = TensorType::new(inputs[0].dtype, shape);
+        let taps: usize = slides.iter().map(|slide| slide.kernel).product();
+        let number = TensorType { dtype: if taps <= 256 { DType::U8 } else { DType::I32 }, ..greatest.clone() };
+        Ok(std::iter::once(greatest).chain(self.indices.then_some(number)).collect())
     }
 
     fn lower(&self, site: &mut Site) -> Vec<Kernel> {
@@ -94,9 +101,27 @@ impl OpSpec for MaxPool {
         let outside = Literal::of(image.dtype, f64::NEG_INFINITY);
         let pixel = k.load_or(image, at, outside);
         let taps: Vec<usize> = slides.iter().map(|slide| slide.kernel).collect();
-        let greatest = k.fold(FoldKind::Max, &taps, pixel);
-        k.store(out, axes, greatest);
+        let kind = if self.indices { FoldKind::ArgMax } else { FoldKind::Max };
+        let greatest = k.fold(kind, &taps, pixel);
+        k.store(out, axes.clone(), greatest);
+        if let Some(numbers) = site.outputs.get(1) {
+            let number = k.folded(1);
+            let number = k.cast(numbers.dtype, number);
+            k.store(numbers, axes, number);
+        }
         vec![k.finish()]
+    }
+
+    fn gradient(&self, back: &mut Backward) -> Gradients {
+        if !self.indices {
+            back.extend(MaxPool { indices: true, ..self.clone() });
+        }
+        let dims = back.dims(back.input(0));
+        let lengths = dims[dims.len() - self.spatial..].iter().copied().collect();
+        let pool = MaxPool { indices: false, ..self.clone() };
+        let (upstream, index) = (back.upstream(), back.output(1));
+        let gradient = back.node(WindowPlace { pool, lengths }, &[upstream, index]);
+        back.only(gradient)
     }
 
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {
@@ -106,9 +131,10 @@ impl OpSpec for MaxPool {
         let lengths: Vec<Dim> = image.dims[plain..].iter().map(|&n| Dim::from(n)).collect();
         let slides = self.slides(&lengths).expect("verified: windows fit");
         let taps: Vec<usize> = slides.iter().map(|slide| slide.kernel).collect();
+        let mut numbers = Vec::new();
         let output = Array::from_fn(&dims, |at| {
-            let mut greatest = f64::NEG_INFINITY;
-            for tap in points(&taps) {
+            let (mut greatest, mut first) = (f64::NEG_INFINITY, 0);
+            for (number, tap) in points(&taps).enumerate() {
                 let mut place: Vec<usize> = at.to_vec();
                 for (i, slide) in slides.iter().enumerate() {
                     let along = at[plain + i] * slide.stride + tap[i] * slide.dilation;
@@ -116,13 +142,15 @@ impl OpSpec for MaxPool {
                 }
                 if place.iter().zip(&image.dims).all(|(i, n)| i < n) {
                     let value = image.at(&place);
-                    if value > greatest || value.is_nan() {
-                        greatest = if greatest.is_nan() { greatest } else { value };
+                    if value > greatest || value.is_nan() && !greatest.is_nan() {
+                        (greatest, first) = (value, number);
                     }
                 }
             }
+            numbers.push(first as f64);
             greatest
         });
-        vec![output]
+        let numbers = Array { dims, data: numbers };
+        std::iter::once(output).chain(self.indices.then_some(numbers)).collect()
     }
 }

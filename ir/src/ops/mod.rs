@@ -1,20 +1,25 @@
-//! Every operation, one file each: attributes, `infer`, `lower`, `reference`, tests, always in this order.
+//! Every operation, one file each: attributes, `infer`, `lower`, `gradient`, `reference`, tests, always in this
+//! order.
 //!
 //! [`Op::spec`] is the only `match` on [`Op`] in the workspace, and `LAYERS` below the only list of layer names.
 
 pub mod adaptive_pool;
 pub mod arg_reduce;
 pub mod avg_pool;
+pub mod backward;
 pub mod batch_norm;
 pub mod cast;
+pub mod class_targets;
 pub mod common;
 pub mod concat;
 pub mod constant;
 pub mod conv;
 pub mod conv_transpose;
+pub mod conv_weight;
 pub mod cross_entropy;
 pub mod dense;
 pub mod depth_to_space;
+pub mod derivative;
 pub mod dropout;
 pub mod expand;
 pub mod gather;
@@ -35,8 +40,10 @@ pub mod parameter;
 pub mod pointwise_loss;
 pub mod prelu;
 pub mod reduce;
+pub mod resample;
 pub mod reshape;
 pub mod resize;
+pub mod scatter_add;
 pub mod slice;
 pub mod softmax;
 pub mod split;
@@ -44,19 +51,25 @@ pub mod transpose;
 pub mod var;
 pub mod vector_norm;
 pub mod window;
+pub mod window_place;
+pub mod window_spread;
 
 pub use adaptive_pool::{AdaptivePool, Extent, OutputSize, PoolKind};
 pub use arg_reduce::ArgReduce;
 pub use avg_pool::AvgPool;
+pub use backward::{Backward, Gradients};
 pub use batch_norm::BatchNorm;
 pub use cast::Cast;
+pub use class_targets::ClassTargets;
 pub use concat::{Concat, Stack};
 pub use constant::Constant;
 pub use conv::Conv;
 pub use conv_transpose::ConvTranspose;
+pub use conv_weight::ConvWeight;
 pub use cross_entropy::CrossEntropyLoss;
 pub use dense::Dense;
 pub use depth_to_space::{PixelShuffle, PixelUnshuffle};
+pub use derivative::{Derivative, Pointwise};
 pub use dropout::Dropout;
 pub use expand::{Expand, Tile};
 pub use gather::{Embedding, Gather, IndexSelect};
@@ -76,14 +89,18 @@ pub use parameter::{Initializer, Parameter};
 pub use pointwise_loss::{PairLoss, PointwiseLoss};
 pub use prelu::PRelu;
 pub use reduce::{Reduce, Reduction};
+pub use resample::{Resample, Terms};
 pub use reshape::{Flatten, Reshape, Squeeze, Unflatten, Unsqueeze};
 pub use resize::{Factors, ResizeMode, Upsample};
+pub use scatter_add::ScatterAdd;
 pub use slice::{Select, Slice};
 pub use softmax::{LogSoftmax, Softmax};
 pub use split::{Split, SplitSize};
 pub use transpose::{Permute, Transpose};
 pub use var::Var;
 pub use vector_norm::Norm;
+pub use window_place::{WindowPick, WindowPlace};
+pub use window_spread::WindowSpread;
 
 use crate::kernel::build::Operand;
 use crate::kernel::{BufferId, Kernel};
@@ -109,6 +126,10 @@ macro_rules! operations {
             }
         }
 
+        $(impl From<$variant> for Op {
+            fn from(op: $variant) -> Op { Op::$variant(op) }
+        })*
+
         /// The kinds of layers that a model file can name, file by file.
         pub const LAYERS: &[&[LayerKind]] = &[$($file::LAYERS,)*];
     };
@@ -120,12 +141,15 @@ operations! {
     AvgPool,
     BatchNorm,
     Cast,
+    ClassTargets,
     Concat,
     Constant,
     Conv,
     ConvTranspose,
+    ConvWeight,
     CrossEntropyLoss,
     Dense,
+    Derivative,
     Dropout,
     Embedding,
     Expand,
@@ -152,7 +176,9 @@ operations! {
     PixelUnshuffle,
     PointwiseLoss,
     Reduce,
+    Resample,
     Reshape,
+    ScatterAdd,
     Select,
     Slice,
     Softmax,
@@ -165,6 +191,9 @@ operations! {
     Unsqueeze,
     Upsample,
     Var,
+    WindowPick,
+    WindowPlace,
+    WindowSpread,
     ;
     adaptive_pool,
     arg_reduce,
@@ -324,6 +353,10 @@ pub trait OpSpec {
     /// The loop nests that compute the outputs, in order; none for a source. Buffers between them come from
     /// [`Site::temporary`].
     fn lower(&self, site: &mut Site) -> Vec<Kernel>;
+
+    /// The gradients of the operands from those of the outputs, as nodes: see [`Backward`]. Of an operation whose values
+    /// are whole numbers or truth values there is none.
+    fn gradient(&self, back: &mut Backward) -> Gradients;
 
     /// The outputs by textbook loops in f64: the oracle, and the constant folder. Shares no arithmetic with `lower`.
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array>;

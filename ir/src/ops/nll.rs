@@ -3,6 +3,7 @@
 use super::conv::is_default;
 use super::loss::{LossReduction, class_axis, expect_classes, labelled, score};
 use super::*;
+use crate::graph::ValueId;
 use crate::kernel::formula::{Formula, IntoTerm};
 use crate::kernel::{Axis, FoldKind, Index, KernelBuilder, ScalarId};
 
@@ -141,6 +142,37 @@ impl OpSpec for NllLoss {
             return vec![k.finish()];
         }
         vec![reduce(k, self.reduction, &labels.dims, loss, label.weight, out)]
+    }
+
+    fn gradient(&self, back: &mut Backward) -> Gradients {
+        if back.wants(2) {
+            return back.refuse("the weights of classes have no gradient");
+        }
+        let upstream = back.upstream();
+        let dims = back.dims(back.input(0));
+        let axis = class_axis(dims.len());
+        let op = ClassTargets { classes: dims[axis], ignore_index: self.ignore_index, smoothing: Real(0.0) };
+        let operands = back.inputs()[1..].to_vec();
+        let targets = back.node(op, &operands);
+        let share = match self.reduction {
+            LossReduction::None => {
+                let mut places = dims;
+                places[axis] = 1;
+                back.reshaped(upstream, &places)
+            }
+            LossReduction::Mean => {
+                let each = ValueId { port: 1, ..targets };
+                let all: Vec<usize> = (0..back.ty(each).rank()).collect();
+                let sum = back.summed(each, &all);
+                let divisor = back.reshaped(sum, &[]);
+                back.map("Div", &[upstream, divisor])
+            }
+            LossReduction::Sum | LossReduction::BatchMean => upstream,
+        };
+        let loss = back.mul(targets, share);
+        let mut gradients = back.nothing();
+        gradients[0] = Some(back.map("Neg", &[loss]));
+        gradients
     }
 
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {

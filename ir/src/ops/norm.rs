@@ -1,8 +1,10 @@
 //! What normalisations share: `(x - mean) / sqrt(variance + eps) * weight + bias`, with the mean and variance of a group
 //! of elements, or with statistics that are kept.
 
+use super::common::Dims;
 use super::*;
 use crate::Dim;
+use crate::graph::ValueId;
 use crate::kernel::build::Operand;
 use crate::kernel::{Affine, FoldKind, Index, KernelBuilder, ScalarId, UnaryOp};
 
@@ -116,6 +118,108 @@ pub fn with_statistics(site: &Site, channel: usize, affine: bool, eps: f64) -> K
     let value = normalize(&mut k, x, kept[0], kept[1], eps, weight, bias);
     k.store(out, axes, value);
     k.finish()
+}
+
+/// The shape in which parameters of channels, axis `channel`, broadcast against `dims`.
+pub fn along_channels(dims: &[usize], channel: usize) -> Vec<usize> {
+    dims[channel..].iter().enumerate().map(|(i, &n)| if i == 0 { n } else { 1 }).collect()
+}
+
+/// The gradients of a normalisation with the moments over `axes` of the input as `view`; weight and bias, where there
+/// are any, broadcast as `along`.
+pub fn gradient(back: &mut Backward, view: &[usize], axes: &[usize], along: &[usize], eps: f64) -> Gradients {
+    let (input, upstream) = (back.input(0), back.upstream());
+    let dims = back.dims(input);
+    let x = back.reshaped(input, view);
+    let mean = back.reduced(Reduction::Mean, x, axes);
+    let variance =
+        Var { dim: Dims::Many(axes.iter().map(|&axis| axis as i32).collect()), correction: Real(0.0), keepdim: true };
+    let variance = back.node(variance, &[x]);
+    let eps = back.number(eps);
+    let variance = back.add(variance, eps);
+    let factor = back.map("Rsqrt", &[variance]);
+    let centred = back.sub(x, mean);
+    let normal = back.mul(centred, factor);
+    let mut gradients = back.nothing();
+    if back.wants(0) {
+        let mut inner = upstream;
+        if let Some(weight) = back.inputs().get(1).copied() {
+            let weight = back.reshaped(weight, along);
+            inner = back.mul(upstream, weight);
+        }
+        // What comes from behind, less its mean and its part along the normalised values: both were taken out in front.
+        let inner = back.reshaped(inner, view);
+        let level = back.reduced(Reduction::Mean, inner, axes);
+        let product = back.mul(inner, normal);
+        let part = back.reduced(Reduction::Mean, product, axes);
+        let part = back.mul(normal, part);
+        let rest = back.sub(inner, level);
+        let rest = back.sub(rest, part);
+        let gradient = back.mul(rest, factor);
+        gradients[0] = Some(back.reshaped(gradient, &dims));
+    }
+    affine_gradients(back, &mut gradients, normal, along, 2);
+    gradients
+}
+
+/// The gradients by weight and bias: operands 1 and 2, as far as they are before `end`.
+fn affine_gradients(back: &mut Backward, gradients: &mut Gradients, normal: ValueId, along: &[usize], end: usize) {
+    let upstream = back.upstream();
+    for i in (1..=end).filter(|&i| back.wants(i)).collect::<Vec<_>>() {
+        let value = match i {
+            1 => {
+                let dims = back.dims(upstream);
+                let normal = back.reshaped(normal, &dims);
+                back.mul(upstream, normal)
+            }
+            _ => upstream,
+        };
+        let sum = back.sum_to(value, along);
+        let own = back.dims(back.input(i));
+        gradients[i] = Some(back.reshaped(sum, &own));
+    }
+}
+
+/// The gradients of [`with_statistics`]; the parameters broadcast as `along`.
+pub fn gradient_with_statistics(back: &mut Backward, along: &[usize], affine: bool, eps: f64) -> Gradients {
+    let (input, upstream) = (back.input(0), back.upstream());
+    let n_affine = if affine { 2 } else { 0 };
+    let (mean, variance) = (back.input(n_affine + 1), back.input(n_affine + 2));
+    let (mean, variance) = (back.reshaped(mean, along), back.reshaped(variance, along));
+    let eps = back.number(eps);
+    let variance = back.add(variance, eps);
+    let factor = back.map("Rsqrt", &[variance]);
+    let centred = back.sub(input, mean);
+    let mut scale = factor;
+    if affine {
+        let weight = back.input(1);
+        let weight = back.reshaped(weight, along);
+        scale = back.mul(factor, weight);
+    }
+    let mut gradients = back.nothing();
+    let direct = back.mul(upstream, scale);
+    if back.wants(0) {
+        gradients[0] = Some(direct);
+    }
+    if affine {
+        let normal = back.mul(centred, factor);
+        affine_gradients(back, &mut gradients, normal, along, 2);
+    }
+    if back.wants(n_affine + 1) {
+        let own = back.dims(back.input(n_affine + 1));
+        let sum = back.sum_to(direct, along);
+        let sum = back.reshaped(sum, &own);
+        gradients[n_affine + 1] = Some(back.map("Neg", &[sum]));
+    }
+    if back.wants(n_affine + 2) {
+        let own = back.dims(back.input(n_affine + 2));
+        let product = back.mul(direct, centred);
+        let sum = back.sum_to(product, along);
+        let share = back.map("Div", &[sum, variance]);
+        let share = back.scaled(share, -0.5);
+        gradients[n_affine + 2] = Some(back.reshaped(share, &own));
+    }
+    gradients
 }
 
 /// The reference of [`with_statistics`].

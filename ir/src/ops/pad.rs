@@ -151,6 +151,26 @@ impl OpSpec for Pad {
         vec![k.finish()]
     }
 
+    fn gradient(&self, back: &mut Backward) -> Gradients {
+        let (dims, mut upstream) = (back.dims(back.input(0)), back.upstream());
+        if self.mode == PadMode::Constant {
+            let padding = self.padding.iter().map(|(before, after)| (-before, -after)).collect();
+            let gradient = back.node(Pad { padding, mode: PadMode::Constant, value: zero() }, &[upstream]);
+            return back.only(gradient);
+        }
+        let plain = dims.len() - self.padding.len();
+        for (i, &(before, after)) in self.padding.iter().enumerate() {
+            let length = dims[plain + i] as i64;
+            let places = (0..length + i64::from(before) + i64::from(after)).map(|place| place - i64::from(before));
+            let source = |place| self.mode.source(place, length).map(|place| (place as usize, 1.0));
+            let rows: Vec<Terms> = places.map(|place| source(place).into_iter().collect()).collect();
+            if (before, after) != (0, 0) {
+                upstream = Resample::transposed(back, upstream, plain + i, &rows, length as usize);
+            }
+        }
+        back.only(upstream)
+    }
+
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {
         let input = inputs[0];
         let dims = outputs[0].dims().expect("verified: bound");

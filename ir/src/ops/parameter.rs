@@ -114,6 +114,11 @@ impl OpSpec for Parameter {
         Vec::new()
     }
 
+    fn gradient(&self, back: &mut Backward) -> Gradients {
+        // It has no operands.
+        back.nothing()
+    }
+
     fn reference(&self, _: &[&Array], _: &[TensorType]) -> Vec<Array> {
         unreachable!("the evaluator takes parameters from its caller")
     }

@@ -3,8 +3,8 @@
 use super::common::{agreed_shape, expect_float};
 use super::conv::is_default;
 use super::loss::LossReduction;
-use super::map::maximum;
 use super::*;
+use crate::jet::Jet;
 use crate::kernel::formula::{Formula, IntoTerm, Term};
 use crate::kernel::{Axis, FoldKind, Index, KernelBuilder};
 
@@ -134,7 +134,7 @@ fn plain(fields: &Value, function: PairLoss) -> Result<Op, FieldError> {
 }
 
 impl PairLoss {
-    fn formula<'f>(self, x: Term<'f>, t: Term<'f>) -> Term<'f> {
+    pub(super) fn formula<'f>(self, x: Term<'f>, t: Term<'f>) -> Term<'f> {
         let distance = (x - t).abs();
         match self {
             PairLoss::Mse => (x - t) * (x - t),
@@ -148,15 +148,18 @@ impl PairLoss {
                 distance.above(delta).choose(line, distance * distance * 0.5)
             }
             PairLoss::Bce => (t - 1.0) * (-x).ln_1p().max(-100.0) - t * x.ln().max(-100.0),
-            PairLoss::BceWithLogits => x.max(0.0) - x * t + (-x.abs()).exp().ln_1p(),
+            PairLoss::BceWithLogits => {
+                let up = x.above(0.0);
+                up.choose(x, 0.0) - x * t + up.choose(-x, x).exp().ln_1p()
+            }
             PairLoss::KlDiv { log_target: true } => t.exp() * (t - x),
             PairLoss::KlDiv { log_target: false } => t.equals(0.0).choose(0.0.beside(t), t * t.ln()) - t * x,
         }
     }
 
-    /// The same in f64, by the textbook.
-    fn reference(self, x: f64, t: f64) -> f64 {
-        let log = |p: f64| maximum(p.ln(), -100.0);
+    /// The same in f64 with its derivatives, by the textbook.
+    pub(super) fn reference(self, x: Jet, t: Jet) -> Jet {
+        let log = |p: Jet| if p.ln() <= -100.0 { Jet::from(-100.0) } else { p.ln() };
         match self {
             PairLoss::Mse => (x - t).powi(2),
             PairLoss::L1 => (x - t).abs(),
@@ -257,10 +260,31 @@ impl OpSpec for PointwiseLoss {
         vec![k.finish()]
     }
 
+    fn gradient(&self, back: &mut Backward) -> Gradients {
+        let operands = back.inputs().to_vec();
+        let dims = back.dims(operands[0]);
+        let divisor = match self.reduction {
+            LossReduction::Mean => dims.iter().product(),
+            LossReduction::BatchMean => dims[0],
+            LossReduction::Sum | LossReduction::None => 1,
+        };
+        let upstream = back.upstream();
+        let share = back.scaled(upstream, 1.0 / divisor as f64);
+        let mut gradients = back.nothing();
+        for i in 0..2 {
+            if back.wants(i) {
+                let of = Pointwise::Loss(self.function);
+                let gradient = Derivative::build(back, &of, &[], &operands, i, share);
+                gradients[i] = gradient.map(|gradient| back.expanded(gradient, &dims));
+            }
+        }
+        gradients
+    }
+
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {
         let dims = outputs[0].dims().expect("verified: bound");
         let pairs = inputs[0].data.iter().zip(&inputs[1].data);
-        let losses: Vec<f64> = pairs.map(|(&x, &t)| self.function.reference(x, t)).collect();
+        let losses: Vec<f64> = pairs.map(|(&x, &t)| self.function.reference(x.into(), t.into()).value()).collect();
         let sum: f64 = losses.iter().sum();
         let data = match self.reduction {
             LossReduction::None => losses,

@@ -68,6 +68,30 @@ impl OpSpec for PRelu {
         vec![k.finish()]
     }
 
+    fn gradient(&self, back: &mut Backward) -> Gradients {
+        let (input, weight, upstream) = (back.input(0), back.input(1), back.upstream());
+        let dims = back.dims(input);
+        let along = match self.num_parameters {
+            1 => vec![1; dims.len()],
+            _ => norm::along_channels(&dims, 1),
+        };
+        let zero = back.number(0.0);
+        let above = back.map("Greater", &[input, zero]);
+        let mut gradients = back.nothing();
+        if back.wants(0) {
+            let slope = back.reshaped(weight, &along);
+            let sloped = back.mul(upstream, slope);
+            gradients[0] = Some(back.map("Where", &[above, upstream, sloped]));
+        }
+        if back.wants(1) {
+            let product = back.mul(upstream, input);
+            let below = back.map("Where", &[above, zero, product]);
+            let sum = back.sum_to(below, &along);
+            gradients[1] = Some(back.reshaped(sum, &[self.num_parameters as usize]));
+        }
+        gradients
+    }
+
     fn reference(&self, inputs: &[&Array], _: &[TensorType]) -> Vec<Array> {
         let output = Array::from_fn(&inputs[0].dims, |at| {
             let x = inputs[0].at(at);

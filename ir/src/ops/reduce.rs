@@ -135,6 +135,57 @@ impl OpSpec for Reduce {
         vec![nest.k.finish()]
     }
 
+    fn gradient(&self, back: &mut Backward) -> Gradients {
+        let (input, upstream) = (back.input(0), back.upstream());
+        let dims = back.dims(input);
+        let over = self.dim.chosen(dims.len(), "dim").expect("verified: axes exist");
+        let axes: Vec<usize> = (0..dims.len()).filter(|&axis| over[axis]).collect();
+        let kept: Vec<usize> = dims.iter().zip(&over).map(|(&n, &over)| if over { 1 } else { n }).collect();
+        let upstream = back.reshaped(upstream, &kept);
+        let count: usize = axes.iter().map(|&axis| dims[axis]).product();
+        let gradient = match self.function {
+            Reduction::Sum => back.expanded(upstream, &dims),
+            Reduction::Mean => {
+                let share = back.scaled(upstream, 1.0 / count as f64);
+                back.expanded(share, &dims)
+            }
+            Reduction::Amax | Reduction::Amin => {
+                // Equals share the gradient.
+                let result = back.output(0);
+                let result = back.reshaped(result, &kept);
+                let equal = back.map("Equal", &[input, result]);
+                let equal = back.node(Cast { to: DType::F32 }, &[equal]);
+                let number = back.summed(equal, &axes);
+                let share = back.map("Div", &[upstream, number]);
+                back.mul(equal, share)
+            }
+            Reduction::Prod => {
+                // The product of the others: of all but a single 0, that of what is not 0.
+                let zero = back.number(0.0);
+                let is_zero = back.map("Equal", &[input, zero]);
+                let one = back.number(1.0);
+                let filled = back.map("Where", &[is_zero, one, input]);
+                let product = back.reduced(Reduction::Prod, filled, &axes);
+                let zeros = back.node(Cast { to: DType::F32 }, &[is_zero]);
+                let zeros = back.summed(zeros, &axes);
+                let others = back.map("Div", &[product, filled]);
+                let (none, single) = (back.map("Equal", &[zeros, zero]), back.map("Equal", &[zeros, one]));
+                let single = back.map("And", &[single, is_zero]);
+                let counts = back.map("Or", &[none, single]);
+                let others = back.map("Where", &[counts, others, zero]);
+                back.mul(upstream, others)
+            }
+            Reduction::LogSumExp => {
+                let result = back.output(0);
+                let result = back.reshaped(result, &kept);
+                let below = back.sub(input, result);
+                let share = back.map("Exp", &[below]);
+                back.mul(upstream, share)
+            }
+        };
+        back.only(gradient)
+    }
+
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {
         let dims = outputs[0].dims().expect("verified: bound");
         let over = self.dim.chosen(inputs[0].dims.len(), "dim").expect("verified: axes exist");

@@ -193,6 +193,12 @@ macro_rules! view {
                 vec![relabel(site)]
             }
 
+            fn gradient(&self, back: &mut Backward) -> Gradients {
+                let (dims, upstream) = (back.dims(back.input(0)), back.upstream());
+                let gradient = back.reshaped(upstream, &dims);
+                back.only(gradient)
+            }
+
             fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {
                 let dims = outputs[0].dims().expect("verified: bound");
                 vec![Array { dims, data: inputs[0].data.clone() }]

@@ -175,6 +175,28 @@ impl Step {
     }
 }
 
+impl Step {
+    /// The pixels that each of the output's is made of, with their weights.
+    fn terms(&self, mode: ResizeMode, align_corners: bool) -> Vec<Terms> {
+        if mode != ResizeMode::Linear {
+            let places = self.nearest(mode == ResizeMode::NearestExact);
+            return places.map(|place| vec![(place as usize, 1.0)]).collect();
+        }
+        let (a, b, divisor) = self.place(align_corners);
+        let last = self.length as i64 - 1;
+        let terms = (0..self.size as i64).map(|d| {
+            let place = (a * d + b).max(0);
+            let (low, share) = ((place / divisor).min(last), (place % divisor) as f64 / divisor as f64);
+            let high = (low + 1).min(last);
+            match high == low {
+                true => vec![(low as usize, 1.0)],
+                false => vec![(low as usize, 1.0 - share), (high as usize, share)],
+            }
+        });
+        terms.collect()
+    }
+}
+
 /// Whole numbers whose quotient is `value`, for positive numbers of moderate size.
 fn ratio(value: f32) -> (i64, i64) {
     let (mut over, mut under) = (f64::from(value), 1);
@@ -291,6 +313,19 @@ impl OpSpec for Upsample {
         let value = interpolate(&mut k, input, &plain, &all);
         k.store(out, axes, value);
         vec![k.finish()]
+    }
+
+    fn gradient(&self, back: &mut Backward) -> Gradients {
+        let dims = back.dims(back.input(0));
+        let mut upstream = back.upstream();
+        let sizes = back.dims(upstream);
+        for (i, step) in self.steps(&dims[2..], &sizes[2..]).iter().enumerate() {
+            if step.size != step.length {
+                let rows = step.terms(self.mode, self.align_corners);
+                upstream = Resample::transposed(back, upstream, 2 + i, &rows, step.length);
+            }
+        }
+        back.only(upstream)
     }
 
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {

@@ -5,6 +5,7 @@ use super::conv::is_default;
 use super::reshape::axis_of;
 use super::*;
 use crate::Dim;
+use crate::graph::ValueId;
 use crate::kernel::{Index, KernelBuilder};
 
 /// Elements `start, start + step, ...` before `end` along `dim`, as Python's `x[start:end:step]`: negative bounds count
@@ -116,6 +117,15 @@ pub(super) fn copy(input: &Operand, out: &Operand, dim: usize, start: i64, step:
     k.finish()
 }
 
+/// The value between zeros, so that `dim` is `length` long: it begins at `start`.
+fn put(back: &mut Backward, value: ValueId, dim: usize, start: usize, length: usize) -> ValueId {
+    let dims = back.dims(value);
+    let mut padding = vec![(0, 0); dims.len() - dim];
+    padding[0] = (start as i32, (length - start - dims[dim]) as i32);
+    let pad = Pad { padding: padding.into_iter().collect(), mode: PadMode::Constant, value: Real(0.0) };
+    back.node(pad, &[value])
+}
+
 impl OpSpec for Slice {
     fn name(&self) -> &'static str {
         "Slice"
@@ -142,6 +152,22 @@ impl OpSpec for Slice {
         let (start, _) = self.range(&Dim::from(input.dims[dim])).expect("verified: the step is positive");
         let start = start.known().expect("the length is a number") as i64;
         vec![copy(input, out, dim, start, self.step)]
+    }
+
+    fn gradient(&self, back: &mut Backward) -> Gradients {
+        let (dims, upstream) = (back.dims(back.input(0)), back.upstream());
+        let dim = axis_of(self.dim, dims.len(), "dim").expect("verified: the axis exists");
+        let (start, _) = self.range(&Dim::from(dims[dim])).expect("verified: the step is positive");
+        let start = start.known().expect("the length is a number");
+        let n = back.dims(upstream)[dim];
+        let gradient = match self.step {
+            1 => put(back, upstream, dim, start, dims[dim]),
+            step => {
+                let rows: Vec<Terms> = (0..n).map(|i| vec![(start + i * step as usize, 1.0)]).collect();
+                Resample::transposed(back, upstream, dim, &rows, dims[dim])
+            }
+        };
+        back.only(gradient)
     }
 
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {
@@ -211,6 +237,17 @@ impl OpSpec for Select {
         let value = k.load(input, at);
         k.store(out, axes, value);
         vec![k.finish()]
+    }
+
+    fn gradient(&self, back: &mut Backward) -> Gradients {
+        let (dims, upstream) = (back.dims(back.input(0)), back.upstream());
+        let dim = axis_of(self.dim, dims.len(), "dim").expect("verified: the axis exists");
+        let place = self.place(&Dim::from(dims[dim])).expect("verified: the element exists");
+        let mut single = dims.clone();
+        single[dim] = 1;
+        let upstream = back.reshaped(upstream, &single);
+        let gradient = put(back, upstream, dim, place.known().expect("the length is a number"), dims[dim]);
+        back.only(gradient)
     }
 
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {

@@ -4,6 +4,7 @@ use super::common::{FoldNest, expect_float};
 use super::map::maximum;
 use super::reshape::axis_of;
 use super::*;
+use crate::graph::ValueId;
 use crate::kernel::FoldKind;
 use crate::kernel::formula::Formula;
 
@@ -66,6 +67,19 @@ fn lower(dim: i32, site: &Site, logarithm: bool) -> Vec<Kernel> {
     vec![k.finish()]
 }
 
+/// Of y = softmax(x): y * (u - sum of u * y); of its logarithm: u - e^y * sum of u.
+fn gradient(back: &mut Backward, result: ValueId, upstream: ValueId, axes: &[usize], logarithm: bool) -> ValueId {
+    if logarithm {
+        let (sum, raised) = (back.summed(upstream, axes), back.map("Exp", &[result]));
+        let expected = back.mul(raised, sum);
+        return back.sub(upstream, expected);
+    }
+    let product = back.mul(upstream, result);
+    let sum = back.summed(product, axes);
+    let distance = back.sub(upstream, sum);
+    back.mul(result, distance)
+}
+
 /// The elements of each line along the axis, together, become those of the output.
 fn reference(dim: i32, input: &Array, element: impl Fn(f64, &[f64]) -> f64) -> Vec<Array> {
     let dim = axis_of(dim, input.dims.len(), "dim").expect("verified: the axis exists");
@@ -107,6 +121,13 @@ macro_rules! softmax {
 
             fn lower(&self, site: &mut Site) -> Vec<Kernel> {
                 lower(self.dim, site, $logarithm)
+            }
+
+            fn gradient(&self, back: &mut Backward) -> Gradients {
+                let (result, upstream) = (back.output(0), back.upstream());
+                let axes = [axis_of(self.dim, back.ty(result).rank(), "dim").expect("verified: the axis exists")];
+                let gradient = gradient(back, result, upstream, &axes, $logarithm);
+                back.only(gradient)
             }
 
             fn reference(&self, inputs: &[&Array], _: &[TensorType]) -> Vec<Array> {

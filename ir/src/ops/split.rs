@@ -5,6 +5,7 @@ use super::reshape::axis_of;
 use super::slice::copy;
 use super::*;
 use crate::Dim;
+use crate::graph::ValueId;
 
 /// Pieces along `dim`, each an output.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -107,6 +108,22 @@ impl OpSpec for Split {
             kernel
         };
         site.outputs.iter().map(piece).collect()
+    }
+
+    fn gradient(&self, back: &mut Backward) -> Gradients {
+        let dims = back.dims(back.input(0));
+        let dim = axis_of(self.dim, dims.len(), "dim").expect("verified: the axis exists");
+        let pieces: Vec<ValueId> = (0..back.upstreams().len())
+            .map(|port| match back.upstreams()[port] {
+                Some(upstream) => upstream,
+                None => {
+                    let piece = back.dims(back.output(port as u32));
+                    back.zeros(&piece)
+                }
+            })
+            .collect();
+        let gradient = back.node(Concat { dim: dim as i32 }, &pieces);
+        back.only(gradient)
     }
 
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {

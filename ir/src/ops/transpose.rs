@@ -118,6 +118,15 @@ macro_rules! reorders {
                 lower(&self.order(site.inputs[0].dims.len()).expect("verified: axes exist"), site)
             }
 
+            fn gradient(&self, back: &mut Backward) -> Gradients {
+                let upstream = back.upstream();
+                let order = self.order(back.ty(upstream).rank()).expect("verified: axes exist");
+                let mut dims: SmallVec<[i32; 4]> = SmallVec::from_elem(0, order.len());
+                order.iter().enumerate().for_each(|(to, &axis)| dims[axis] = to as i32);
+                let gradient = back.node(Permute { dims }, &[upstream]);
+                back.only(gradient)
+            }
+
             fn reference(&self, inputs: &[&Array], _: &[TensorType]) -> Vec<Array> {
                 reference(&self.order(inputs[0].dims.len()).expect("verified: axes exist"), inputs[0])
             }

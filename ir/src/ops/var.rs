@@ -70,6 +70,21 @@ impl OpSpec for Var {
         vec![nest.k.finish()]
     }
 
+    fn gradient(&self, back: &mut Backward) -> Gradients {
+        let (input, upstream) = (back.input(0), back.upstream());
+        let dims = back.dims(input);
+        let over = self.dim.chosen(dims.len(), "dim").expect("verified: axes exist");
+        let axes: Vec<usize> = (0..dims.len()).filter(|&axis| over[axis]).collect();
+        let kept: Vec<usize> = dims.iter().zip(&over).map(|(&n, &over)| if over { 1 } else { n }).collect();
+        let count: usize = axes.iter().map(|&axis| dims[axis]).product();
+        let mean = back.reduced(Reduction::Mean, input, &axes);
+        let centred = back.sub(input, mean);
+        let upstream = back.reshaped(upstream, &kept);
+        let share = back.scaled(upstream, 2.0 / (count as f64 - self.correction.0).max(0.0));
+        let gradient = back.mul(centred, share);
+        back.only(gradient)
+    }
+
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {
         let over = self.dim.chosen(inputs[0].dims.len(), "dim").expect("verified: axes exist");
         let variance = |group: Vec<f64>| {

@@ -92,6 +92,48 @@ impl OpSpec for Norm {
         vec![nest.k.finish()]
     }
 
+    fn gradient(&self, back: &mut Backward) -> Gradients {
+        let (input, upstream) = (back.input(0), back.upstream());
+        let p = self.p.0;
+        if p == 0.0 {
+            // A number of elements moves in steps.
+            return back.nothing();
+        }
+        let dims = back.dims(input);
+        let over = self.dim.chosen(dims.len(), "dim").expect("verified: axes exist");
+        let axes: Vec<usize> = (0..dims.len()).filter(|&axis| over[axis]).collect();
+        let kept: Vec<usize> = dims.iter().zip(&over).map(|(&n, &over)| if over { 1 } else { n }).collect();
+        let result = back.output(0);
+        let (upstream, norm) = (back.reshaped(upstream, &kept), back.reshaped(result, &kept));
+        let slope = if p == 1.0 {
+            back.map("Sign", &[input])
+        } else if p.is_infinite() {
+            // Equals share the gradient.
+            let (size, sign) = (back.map("Abs", &[input]), back.map("Sign", &[input]));
+            let equal = back.map("Equal", &[size, norm]);
+            let equal = back.node(Cast { to: DType::F32 }, &[equal]);
+            let number = back.summed(equal, &axes);
+            let share = back.map("Div", &[equal, number]);
+            back.mul(share, sign)
+        } else {
+            // sign(x) (|x| / norm)^(p - 1); 0 where all elements are 0.
+            let zero = back.number(0.0);
+            let nothing = back.map("Equal", &[norm, zero]);
+            let part = back.map("Div", &[input, norm]);
+            let power = if p == 2.0 {
+                part
+            } else {
+                let (size, sign, exponent) =
+                    (back.map("Abs", &[part]), back.map("Sign", &[part]), back.number(p - 1.0));
+                let power = back.map("Pow", &[size, exponent]);
+                back.mul(power, sign)
+            };
+            back.map("Where", &[nothing, zero, power])
+        };
+        let gradient = back.mul(upstream, slope);
+        back.only(gradient)
+    }
+
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {
         let over = self.dim.chosen(inputs[0].dims.len(), "dim").expect("verified: axes exist");
         let p = self.p.0;

@@ -106,7 +106,37 @@ fn count_votes(draft: &Draft) -> Vec<Vec<u64>> {
             }
         }
     }
+    pass_on(draft, &mut votes);
     votes
+}
+
+/// Loads of one buffer by which a kernel without folds transforms pieces of it (tiles of an image) at once.
+const PIECES: usize = 5;
+
+/// What is voted on one side of a transform holds for the other: the pieces are read and written along the same axis.
+fn pass_on(draft: &Draft, votes: &mut [Vec<u64>]) {
+    let known = votes.to_vec();
+    for kernel in draft.kernels.iter().filter(|kernel| !kernel.once).map(|kernel| kernel.kernel()) {
+        let reads = reads(kernel);
+        let Some(read) = reads.first().filter(|_| kernel.folds.is_empty()) else { continue };
+        if reads.iter().filter(|other| other.buffer == read.buffer).count() < PIECES {
+            continue;
+        }
+        let mut stored: Vec<BufferId> = Vec::new();
+        for store in &kernel.stores {
+            if stored.contains(&store.buffer) {
+                continue;
+            }
+            stored.push(store.buffer);
+            for (from, to) in (0..read.at.len()).flat_map(|from| (0..store.at.len()).map(move |to| (from, to))) {
+                let axis = read.at[from].as_axis();
+                if axis.is_some() && axis == store.at[to].as_axis() {
+                    votes[store.buffer.0 as usize][to] += known[read.buffer.0 as usize][from];
+                    votes[read.buffer.0 as usize][from] += known[store.buffer.0 as usize][to];
+                }
+            }
+        }
+    }
 }
 
 /// The dimensions of a load in which a fold axis appears without a window: alone, or beside outer axes that the weight
