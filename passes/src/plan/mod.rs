@@ -1,8 +1,8 @@
 //! Program to plan: what runs once and what runs for every call, how every buffer lies in memory, how every kernel is
 //! run, in which order, and where every buffer is. One file a stage:
 //!
-//! Before all, `winograd` rewrites convolutions that need fewer multiplications so, and `literals` computes what depends on
-//! numbers alone.
+//! Before all, `winograd` rewrites convolutions that need fewer multiplications so, `split` cuts long folds of few results
+//! into chunks, and `literals` computes what depends on numbers alone.
 //!
 //! 1. `layout` chooses the innermost axis of every buffer;
 //! 2. `halo` makes padding a part of buffers;
@@ -22,11 +22,11 @@ mod pack;
 #[cfg(test)]
 mod samples;
 mod schedule;
+mod split;
 mod winograd;
 
 pub use crate::place::Limits;
 pub use machine::Machine;
-pub use winograd::rewrite;
 
 use draft::Draft;
 use fusewright_ir::kernel::Program;
@@ -39,6 +39,8 @@ pub struct PlanOptions {
     pub machine: Machine,
     /// How far the search for a small arena goes.
     pub placement: Limits,
+    /// Folds over at least so many points are cut into chunks where a kernel has few results.
+    pub long_fold: usize,
     /// Which convolutions are computed by transforms.
     pub winograd: Winograd,
     /// Bytes of parameters and constants, as they are kept, that faster ways to compute may take in all.
@@ -64,8 +66,21 @@ impl Default for PlanOptions {
     /// The portable machine, and about a millisecond for the search.
     fn default() -> PlanOptions {
         let placement = Limits { search_steps: 1_000_000, ..Limits::default() };
-        PlanOptions { machine: Machine::PORTABLE, placement, winograd: Winograd::Auto, constant_limit: None }
+        PlanOptions {
+            machine: Machine::PORTABLE,
+            placement,
+            long_fold: 1 << 14,
+            winograd: Winograd::Auto,
+            constant_limit: None,
+        }
     }
+}
+
+/// The program with the kernels rewritten for which other loops are faster; results may differ by roundings.
+pub fn rewrite(program: Program, options: &PlanOptions) -> Program {
+    let mut program = winograd::rewrite(program, options);
+    split::all(&mut program, options.long_fold);
+    program
 }
 
 /// The plan of a program.
