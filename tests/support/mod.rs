@@ -3,6 +3,7 @@
 
 pub mod attributes;
 pub mod found;
+pub mod gradients;
 pub mod grow;
 pub mod network;
 pub mod random;
