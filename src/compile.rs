@@ -6,7 +6,8 @@ use crate::ir::{Bindings, Graph};
 use crate::passes::fuse::{Decision, fuse};
 use crate::passes::lower::lower;
 use crate::passes::pipeline;
-use crate::passes::plan::{PlanOptions, plan};
+use crate::passes::plan::{Machine, PlanOptions, plan};
+use crate::runtime::Isa;
 use crate::weights::Weights;
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,14 @@ pub struct Options {
     pub weights: Option<Weights>,
     /// Values for symbols; sessions may give the others.
     pub bindings: Bindings,
+    /// The vectors of inner bodies; the widest that this machine has by default.
+    pub isa: Isa,
+    /// The most threads that a run uses, its caller's included. Results are the same bits for any number. The process has
+    /// one pool of helpers, which take part in one run at a time: a session that finds them with another runs on its
+    /// caller's thread alone, and so do steps too short to be worth sharing.
+    pub threads: usize,
+    /// How many microseconds helpers wait for the next run, keeping their cores busy, before they sleep; 0 for none.
+    pub spin: u64,
     /// Whether every stage's result and Cranelift's input are checked: for tests.
     pub verify: bool,
     /// Whether the Cranelift IR and the assembly are kept for reading.
@@ -29,8 +38,19 @@ pub struct Options {
 }
 
 impl Default for Options {
+    /// Fused, on one thread.
     fn default() -> Options {
-        Options { fuse: true, weights: None, bindings: Bindings::new(), verify: false, listings: false, dumps: false }
+        Options {
+            fuse: true,
+            weights: None,
+            bindings: Bindings::new(),
+            isa: Isa::detect(),
+            threads: 1,
+            spin: 50,
+            verify: false,
+            listings: false,
+            dumps: false,
+        }
     }
 }
 
@@ -81,8 +101,22 @@ pub(crate) fn compile_graph(graph: Graph, options: &Options) -> (Compilation, Pl
     if options.dumps {
         dumps.push(("fuse", program.to_string()));
     }
-    let plan = timed(&mut stages, "plan", || plan(program.clone(), &PlanOptions::default()));
+    let plan = timed(&mut stages, "plan", || plan(program.clone(), &plan_options(options)));
     (Compilation { graph, optimised, program, decisions, stages, dumps }, plan)
+}
+
+/// What the planner is told of the machine.
+fn plan_options(options: &Options) -> PlanOptions {
+    PlanOptions { machine: machine(options.isa), ..PlanOptions::default() }
+}
+
+/// The machine that has these vectors.
+pub fn machine(isa: Isa) -> Machine {
+    match isa {
+        Isa::Portable => Machine::PORTABLE,
+        Isa::Avx2 => Machine::AVX2,
+        Isa::Avx512 => Machine::AVX512,
+    }
 }
 
 fn timed<T>(stages: &mut Vec<(&'static str, Duration)>, name: &'static str, stage: impl FnOnce() -> T) -> T {

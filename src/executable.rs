@@ -4,7 +4,7 @@ use crate::compile::{Compilation, Options, compile_graph};
 use crate::error::Error;
 use crate::ir::{Array, Bindings, Data, Diagnostic, Diagnostics, Tensor, TensorType};
 use crate::model::Model;
-use crate::runtime::{self, RunError, Settings, View, ViewMut};
+use crate::runtime::{self, RunError, Settings, Threads, View, ViewMut};
 use crate::weights::{Weights, parameters};
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
@@ -71,7 +71,9 @@ impl Executable {
     /// Symbols without a value, values for symbols that the model does not have, and layers that do not fit the sizes.
     pub fn session(&self, bindings: &Bindings) -> Result<Session, Error> {
         let planned = self.planned(bindings)?;
-        Ok(Session { session: runtime::Session::new(planned.executable.clone()), planned })
+        let Options { threads, spin, .. } = self.0.options;
+        let threads = Threads { spin: Duration::from_micros(spin), ..Threads::new(threads) };
+        Ok(Session { session: runtime::Session::with_threads(planned.executable.clone(), threads), planned })
     }
 
     /// The code for these sizes, made where it is new.
@@ -98,7 +100,7 @@ impl Executable {
         let bind = start.elapsed();
         let extra = self.sized_by_symbols(&bound)?;
         let (mut compilation, plan) = compile_graph(bound.graph().clone(), options);
-        let settings = Settings { verify: options.verify, listings: options.listings };
+        let settings = Settings { isa: options.isa, verify: options.verify, listings: options.listings };
         let start = Instant::now();
         let executable =
             runtime::Executable::new(plan, settings, |name| weights.get(name).or_else(|| extra.get(name)))?;
@@ -146,23 +148,24 @@ impl Session {
         self.session.run(inputs, outputs)
     }
 
+    /// As [`Session::run`]; `times` gets the time of each step of the plan, as far as it is long.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    pub fn run_profiled(
+        &mut self,
+        inputs: &[(&str, View)],
+        outputs: &mut [(&str, ViewMut)],
+        times: &mut [Duration],
+    ) -> Result<(), RunError> {
+        self.session.run_profiled(inputs, outputs, times)
+    }
+
     /// Runs the network on tensors and gives its outputs by name. Allocates them.
     ///
     /// # Errors
     /// Where an input is missing, unknown, or of another type or shape than the network's, and as [`Session::run`].
     pub fn run_tensors(&mut self, inputs: &[(&str, &Tensor)]) -> Result<Vec<(String, Tensor)>, Error> {
-        self.run_timed(inputs, &mut [])
-    }
-
-    /// As [`Session::run_tensors`]; `times` gets the time of each step of the plan, as far as it is long.
-    ///
-    /// # Errors
-    /// As [`Session::run_tensors`].
-    pub fn run_timed(
-        &mut self,
-        inputs: &[(&str, &Tensor)],
-        times: &mut [Duration],
-    ) -> Result<Vec<(String, Tensor)>, Error> {
         let mut results = self
             .outputs()
             .into_iter()
@@ -171,7 +174,7 @@ impl Session {
                 (name, Tensor::new(&dims, Data::zeros(ty.dtype, dims.iter().product())))
             })
             .collect::<Vec<_>>();
-        self.run_with(inputs, &mut results, times)?;
+        self.run_into(inputs, &mut results)?;
         Ok(results)
     }
 
@@ -180,15 +183,6 @@ impl Session {
     /// # Errors
     /// As [`Session::run_tensors`].
     pub fn run_into(&mut self, inputs: &[(&str, &Tensor)], results: &mut [(String, Tensor)]) -> Result<(), Error> {
-        self.run_with(inputs, results, &mut [])
-    }
-
-    fn run_with(
-        &mut self,
-        inputs: &[(&str, &Tensor)],
-        results: &mut [(String, Tensor)],
-        times: &mut [Duration],
-    ) -> Result<(), Error> {
         self.check(inputs)?;
         let views: Vec<(&str, View)> = inputs
             .iter()
@@ -196,7 +190,7 @@ impl Session {
             .collect();
         let mut outputs: Vec<(&str, ViewMut)> =
             results.iter_mut().filter_map(|(name, tensor)| Some((name.as_str(), runtime::view_mut(tensor)?))).collect();
-        Ok(self.session.run_profiled(&views, &mut outputs, times)?)
+        Ok(self.session.run(&views, &mut outputs)?)
     }
 
     /// A flag that stops a run between kernels when it is set; it stays set until cleared.

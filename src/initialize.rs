@@ -12,37 +12,46 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 /// The tensor that `parameter` starts as, of `dims`. Fans are PyTorch's: `torch.nn.init`.
 pub fn initialize(parameter: &Parameter, dims: &[usize], name: &str, seed: u64) -> Tensor {
     let mut stream = Stream::new(name, seed);
-    let elements: usize = dims.iter().product();
-    let (fan_in, fan_out) = fans(dims);
-    let numbers: Vec<f64> = match parameter.init {
-        Initializer::Zeros => vec![0.0; elements],
-        Initializer::Ones => vec![1.0; elements],
-        Initializer::Constant(value) => vec![value.0; elements],
-        Initializer::Uniform { low, high } => stream.uniform(elements, low.0, high.0),
-        Initializer::Normal { mean, std } => stream.normal(elements, mean.0, std.0),
-        Initializer::XavierUniform { gain } => {
-            let bound = gain.0 * (6.0 / (fan_in + fan_out)).sqrt();
-            stream.uniform(elements, -bound, bound)
-        }
-        Initializer::XavierNormal { gain } => stream.normal(elements, 0.0, gain.0 * (2.0 / (fan_in + fan_out)).sqrt()),
-        Initializer::KaimingUniform { a } => {
-            let bound = (6.0 / ((1.0 + a.0 * a.0) * fan_in)).sqrt();
-            stream.uniform(elements, -bound, bound)
-        }
-        Initializer::KaimingNormal { a, fan_out: out } => {
-            let fan = if out { fan_out } else { fan_in };
-            stream.normal(elements, 0.0, (2.0 / ((1.0 + a.0 * a.0) * fan)).sqrt())
-        }
-        Initializer::FanInUniform { fan_in } => {
-            let bound = 1.0 / (fan_in.max(1) as f64).sqrt();
-            stream.uniform(elements, -bound, bound)
-        }
-    };
+    let law = Law::of(parameter.init, dims);
+    let elements = 0..dims.iter().product::<usize>();
     let data = match parameter.ty.dtype {
-        DType::F32 => Data::F32(numbers.into_iter().map(|x| x as f32).collect()),
-        other => Data::from_f64(other, &numbers),
+        // There may be many: they are not held as f64 first.
+        DType::F32 => Data::F32(elements.map(|_| stream.draw(law) as f32).collect()),
+        other => Data::from_f64(other, &elements.map(|_| stream.draw(law)).collect::<Vec<f64>>()),
     };
     Tensor::new(dims, data)
+}
+
+/// How numbers are drawn.
+#[derive(Clone, Copy)]
+enum Law {
+    Constant(f64),
+    Uniform { low: f64, high: f64 },
+    Normal { mean: f64, std: f64 },
+}
+
+impl Law {
+    fn of(init: Initializer, dims: &[usize]) -> Law {
+        let (fan_in, fan_out) = fans(dims);
+        let within = |bound: f64| Law::Uniform { low: -bound, high: bound };
+        match init {
+            Initializer::Zeros => Law::Constant(0.0),
+            Initializer::Ones => Law::Constant(1.0),
+            Initializer::Constant(value) => Law::Constant(value.0),
+            Initializer::Uniform { low, high } => Law::Uniform { low: low.0, high: high.0 },
+            Initializer::Normal { mean, std } => Law::Normal { mean: mean.0, std: std.0 },
+            Initializer::XavierUniform { gain } => within(gain.0 * (6.0 / (fan_in + fan_out)).sqrt()),
+            Initializer::XavierNormal { gain } => {
+                Law::Normal { mean: 0.0, std: gain.0 * (2.0 / (fan_in + fan_out)).sqrt() }
+            }
+            Initializer::KaimingUniform { a } => within((6.0 / ((1.0 + a.0 * a.0) * fan_in)).sqrt()),
+            Initializer::KaimingNormal { a, fan_out: out } => {
+                let fan = if out { fan_out } else { fan_in };
+                Law::Normal { mean: 0.0, std: (2.0 / ((1.0 + a.0 * a.0) * fan)).sqrt() }
+            }
+            Initializer::FanInUniform { fan_in } => within(1.0 / (fan_in.max(1) as f64).sqrt()),
+        }
+    }
 }
 
 /// The elements that one output reads and that read one input, at least 1 each.
@@ -69,17 +78,16 @@ impl Stream {
         (self.0.next_u64() >> 11) as f64 / (1u64 << 53) as f64
     }
 
-    fn uniform(&mut self, n: usize, low: f64, high: f64) -> Vec<f64> {
-        (0..n).map(|_| low + (high - low) * self.unit()).collect()
-    }
-
-    /// Box and Muller 1958.
-    fn normal(&mut self, n: usize, mean: f64, std: f64) -> Vec<f64> {
-        let mut draw = || {
-            let radius = (-2.0 * libm::log(1.0 - self.unit())).sqrt();
-            radius * libm::cos(2.0 * std::f64::consts::PI * self.unit())
-        };
-        (0..n).map(|_| mean + std * draw()).collect()
+    fn draw(&mut self, law: Law) -> f64 {
+        match law {
+            Law::Constant(value) => value,
+            Law::Uniform { low, high } => low + (high - low) * self.unit(),
+            // Box and Muller 1958.
+            Law::Normal { mean, std } => {
+                let radius = (-2.0 * libm::log(1.0 - self.unit())).sqrt();
+                mean + std * (radius * libm::cos(2.0 * std::f64::consts::PI * self.unit()))
+            }
+        }
     }
 }
 

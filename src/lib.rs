@@ -39,7 +39,7 @@ mod initialize;
 mod model;
 mod weights;
 
-pub use compile::{Compilation, Options, pass_names};
+pub use compile::{Compilation, Options, machine, pass_names};
 pub use error::{Error, Faults};
 pub use executable::{Executable, Planned, Session, reference};
 pub use initialize::initialize;
@@ -50,6 +50,7 @@ pub use fusewright_ir as ir;
 pub use fusewright_passes as passes;
 pub use fusewright_runtime as runtime;
 pub use ir::{Bindings, Data, Tensor};
+pub use runtime::Isa;
 
 /// Values for the symbols of a model: `bindings([("N", 1)])`.
 pub fn bindings<'a>(values: impl IntoIterator<Item = (&'a str, usize)>) -> Bindings {

@@ -176,17 +176,20 @@ fn benches_compare() {
     let folder = tempfile::tempdir().unwrap();
     let trace = folder.path().join("trace.json");
     let result = json(&["bench", LENET, "--seconds", "0.01", "--json", "--trace", trace.to_str().unwrap()]);
-    for key in ["median_us", "min_us", "unfused_median_us"] {
+    for key in ["median_us", "min_us", "arena_bytes", "constant_bytes", "code_bytes"] {
         assert!(result[key].as_f64().unwrap() > 0.0, "{key}");
     }
+    assert!(result.get("unfused").is_none());
     let kernels = result["kernels"].as_array().unwrap();
     assert!(kernels.iter().any(|kernel| kernel["operations"] == "Conv2d Relu"));
     let trace: Value = serde_json::from_slice(&std::fs::read(trace).unwrap()).unwrap();
     let events = trace["traceEvents"].as_array().unwrap();
     assert_eq!(events.len(), kernels.len());
     assert!(events.iter().all(|event| event["ph"] == "X" && event["dur"].is_number()));
+    let both = json(&["bench", LENET, "--seconds", "0.01", "--json", "--unfused"]);
+    assert!(both["unfused"]["kernels"].as_array().unwrap().len() > kernels.len());
     let text = printed(&["bench", LENET, "--seconds", "0.01", "--threads", "4", "--unfused"]);
-    assert!(text.contains("threads  1 of the 4 asked for") && text.contains("the outputs agree"), "{text}");
+    assert!(text.contains("threads  4") && text.contains("the outputs agree"), "{text}");
 }
 
 #[test]

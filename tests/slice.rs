@@ -94,7 +94,7 @@ fn lenet5_runs() {
             step.schedule.vector = Some(Vector::Outer { axis: Axis(n - 1), lanes: 8 });
             step.schedule.tile = [(Axis(n - 2), 3)].into_iter().collect();
         }
-        let settings = Settings { verify: true, listings: false };
+        let settings = Settings { verify: true, ..Settings::default() };
         let executable = Executable::new(plan, settings, |name| parameters.get(name)).unwrap();
         let mut session = Session::new(Arc::new(executable));
         let image = parameters["image"].as_slice::<f32>().unwrap();

@@ -2,6 +2,7 @@
 //! tell the runtime.
 
 pub mod access;
+pub mod edges;
 pub mod evaluate;
 pub mod print;
 pub mod verify;

@@ -2,6 +2,9 @@
 
 use crate::code::{Code, Entry};
 use crate::codegen::{Generator, Listing, recipe};
+use crate::cut::Cut;
+use crate::float_mode::Flushing;
+use crate::isa::Isa;
 use crate::memory::{ALIGNMENT, AlignedBytes};
 use fusewright_ir::kernel::BufferId;
 use fusewright_ir::plan::{Place, Plan, Port, Step};
@@ -25,17 +28,26 @@ pub(crate) struct CompiledStep {
     pub entry: Entry,
     /// The buffers in the order of the nest's slots.
     pub buffers: Vec<BufferId>,
-    /// The length of the parallel axis.
-    pub extent: usize,
+    /// How it is shared between threads.
+    pub cut: Cut,
 }
 
 /// How code is made.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Settings {
+    /// The vectors of inner bodies. The plan should be made for a machine that has them.
+    pub isa: Isa,
     /// Whether Cranelift checks its input: for tests.
     pub verify: bool,
     /// Whether the Cranelift IR and the assembly of each nest are kept.
     pub listings: bool,
+}
+
+impl Default for Settings {
+    /// The widest vectors of this machine, and no checks.
+    fn default() -> Settings {
+        Settings { isa: Isa::detect(), verify: false, listings: false }
+    }
 }
 
 /// Why no executable could be made.
@@ -73,14 +85,14 @@ impl Executable {
         settings: Settings,
         parameter: impl Fn(&str) -> Option<&'a Tensor>,
     ) -> Result<Executable, CompileError> {
-        let mut generator = Generator::new(settings.verify, settings.listings).map_err(CompileError::Code)?;
+        let mut generator =
+            Generator::new(settings.isa, settings.verify, settings.listings).map_err(CompileError::Code)?;
         let mut generate = |steps: &[Step]| -> Result<Vec<_>, String> {
             steps
                 .iter()
                 .map(|step| {
                     let (recipe, buffers) = recipe(&plan, step);
-                    let extent = step.schedule.order.first().map_or(1, |axis| step.kernel.outer[axis.0 as usize]);
-                    Ok((generator.nest(recipe)?, buffers, extent))
+                    Ok((generator.nest(recipe)?, buffers, Cut::new(&plan, step)))
                 })
                 .collect()
         };
@@ -88,10 +100,8 @@ impl Executable {
         let steps = generate(&plan.steps).map_err(CompileError::Code)?;
         let (code_bytes, listings) = (generator.code_bytes(), std::mem::take(&mut generator.listings));
         let code = Code::new(generator.finish().map_err(CompileError::Code)?);
-        let compiled = |all: Vec<(_, Vec<BufferId>, usize)>| -> Vec<CompiledStep> {
-            all.into_iter()
-                .map(|(id, buffers, extent)| CompiledStep { entry: code.entry(id), buffers, extent })
-                .collect()
+        let compiled = |all: Vec<(_, Vec<BufferId>, Cut)>| -> Vec<CompiledStep> {
+            all.into_iter().map(|(id, buffers, cut)| CompiledStep { entry: code.entry(id), buffers, cut }).collect()
         };
         let (setup, steps) = (compiled(setup), compiled(steps));
 
@@ -115,6 +125,7 @@ impl Executable {
     }
 
     fn run_setup(&self, setup: &[CompiledStep], sources: &[*mut u8]) {
+        let _flushing = Flushing::begin();
         for step in setup {
             let pointers: Vec<*mut u8> = step
                 .buffers
@@ -130,7 +141,7 @@ impl Executable {
             // SAFETY: the pointers are those of the step's buffers: sources were checked to have the planned type and
             // are only read, constants hold `constant_bytes`, in which the planner placed every constant. Nobody else
             // knows `self` yet.
-            let status = unsafe { step.entry.call(&pointers, std::ptr::null_mut(), 0..step.extent) };
+            let status = unsafe { step.entry.call(&pointers, std::ptr::null_mut(), step.cut.whole()) };
             assert_eq!(status, 0, "setup computes no indices");
         }
     }

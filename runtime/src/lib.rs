@@ -1,14 +1,20 @@
 //! Plans to machine code, and running it.
 //!
-//! Unsafe code is confined to `memory` (aligned allocations), `code` (calling emitted functions) and nothing else.
+//! Unsafe code is confined to `memory` (aligned allocations), `code` (calling emitted functions) with its two callers
+//! `executable` and `session`, `pool` (helpers borrow what the caller works on) and `float_mode` (a control register).
 
 mod code;
 pub mod codegen;
+mod cut;
 mod executable;
+mod float_mode;
+mod isa;
 mod memory;
+mod pool;
 mod session;
 mod view;
 
 pub use executable::{CompileError, Executable, Settings};
-pub use session::{RunError, Session};
+pub use isa::Isa;
+pub use session::{RunError, Session, Threads};
 pub use view::{View, ViewMut, view, view_mut};

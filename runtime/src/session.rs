@@ -1,25 +1,90 @@
 //! Running an executable: one arena, any number of runs, no allocation in any of them.
 
+use crate::code::Entry;
+use crate::cut::{Cut, Shares};
 use crate::executable::Executable;
+use crate::float_mode::Flushing;
 use crate::memory::AlignedBytes;
+use crate::pool::{self, Team};
 use crate::view::{View, ViewMut};
-use fusewright_ir::plan::{Place, Port};
+use fusewright_ir::plan::{Place, Plan, Port};
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+
+/// How a session uses threads. The results do not depend on it, to the last bit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Threads {
+    /// The most threads that a run uses, its caller's included; 0 is as good as 1. The process keeps as many helpers as
+    /// the greatest number asked for, less one, and at most [`Threads::MOST`]. They take part in one run at a time: a
+    /// session that finds them with another runs on its caller's thread alone.
+    pub most: usize,
+    /// How long helpers wait for the next run, keeping their cores busy, before they sleep. To wake them takes several
+    /// microseconds of the caller's time, and tens until they are there.
+    pub spin: Duration,
+    /// Steps that are estimated to take less time than this on one thread are not shared.
+    pub worthwhile: Duration,
+}
+
+impl Threads {
+    /// The most threads that a run ever uses.
+    pub const MOST: usize = pool::MOST_HELPERS + 1;
+
+    /// So many threads, and what is good for the rest.
+    pub fn new(most: usize) -> Threads {
+        Threads { most, ..Threads::default() }
+    }
+}
+
+impl Default for Threads {
+    /// One thread. Were it more, helpers would wait 50 microseconds, and steps of 2 microseconds would be shared: to hand
+    /// over a step and wait for its end takes about a quarter of one.
+    fn default() -> Threads {
+        Threads { most: 1, spin: Duration::from_micros(50), worthwhile: Duration::from_micros(2) }
+    }
+}
+
+/// A run whose shared steps take this long wakes helpers that sleep. A shorter one does so only where the last run ended
+/// less than [`Threads::spin`] before: helpers that are awake then stay so, and the next runs have them for nothing.
+const WORTH_WAKING: Duration = Duration::from_micros(100);
 
 /// The state of one user of an executable.
 pub struct Session {
     executable: Arc<Executable>,
-    arena: AlignedBytes,
-    inputs: Vec<*mut u8>,
-    outputs: Vec<*mut u8>,
+    // Pointers point into it.
+    _arena: AlignedBytes,
+    steps: Vec<Prepared>,
+    /// The buffers of all steps, one step behind the other.
     pointers: Vec<*mut u8>,
+    /// Which of them the user gives for each run.
+    given: Vec<(usize, Given)>,
+    threads: Threads,
+    shares: Shares,
+    /// The estimated time of all steps that are shared.
+    shared_cost: Duration,
+    finished: Option<Instant>,
     cancelled: Arc<AtomicBool>,
 }
 
-// SAFETY: the raw pointers are only meaningful during `run`, which has `&mut self`.
+/// A step as a session runs it.
+struct Prepared {
+    /// Its buffers among the session's pointers.
+    buffers: Range<usize>,
+    cut: Cut,
+    /// Into how many units it is cut, where it is shared, and how many of them are taken at least.
+    units: Option<(u32, u32)>,
+}
+
+#[derive(Clone, Copy)]
+enum Given {
+    Input(usize),
+    Output(usize),
+}
+
+// SAFETY: the pointers are into the session's own arena and its executable's constants, or are set anew by each run,
+// which has `&mut self`.
 unsafe impl Send for Session {}
 
 /// Why a run did not finish.
@@ -54,17 +119,59 @@ impl fmt::Display for RunError {
 impl std::error::Error for RunError {}
 
 impl Session {
-    /// A session with an arena of its own.
+    /// A session with an arena of its own, which runs on its caller's thread.
     pub fn new(executable: Arc<Executable>) -> Session {
+        Session::with_threads(executable, Threads::default())
+    }
+
+    /// A session with an arena of its own, which runs on several threads.
+    pub fn with_threads(executable: Arc<Executable>, threads: Threads) -> Session {
         let plan = executable.plan();
+        let most = threads.most.clamp(1, Threads::MOST);
         let arena = AlignedBytes::zeroed(plan.arena_bytes as usize);
-        let widest = executable.steps.iter().map(|step| step.buffers.len()).max().unwrap_or(0);
-        let (inputs, outputs) = (plan.inputs.len(), plan.outputs.len());
+        let (mut pointers, mut given, mut steps) = (Vec::new(), Vec::new(), Vec::new());
+        let mut shared_cost = Duration::ZERO;
+        for compiled in &executable.steps {
+            let first = pointers.len();
+            for &id in &compiled.buffers {
+                let at = pointers.len();
+                pointers.push(match plan.buffer(id).place {
+                    Place::Arena(offset) => arena.as_mut_ptr().wrapping_add(offset as usize),
+                    Place::Constant(offset) | Place::Literal(offset, _) => {
+                        executable.constants.as_mut_ptr().wrapping_add(offset as usize)
+                    }
+                    Place::Input(i) => {
+                        given.push((at, Given::Input(i)));
+                        std::ptr::null_mut()
+                    }
+                    Place::Output(i) => {
+                        given.push((at, Given::Output(i)));
+                        std::ptr::null_mut()
+                    }
+                    Place::Parameter(_) | Place::Unused => {
+                        unreachable!("verified: steps use placed buffers only")
+                    }
+                });
+            }
+            let units = compiled.cut.units(threads.worthwhile).filter(|_| most > 1);
+            if units.is_some() {
+                shared_cost += compiled.cut.cost();
+            }
+            let units = units.map(|units| (units, compiled.cut.grain(units)));
+            steps.push(Prepared { buffers: first..pointers.len(), cut: compiled.cut, units });
+        }
+        if steps.iter().any(|step| step.units.is_some()) {
+            pool::hire(most - 1);
+        }
         Session {
-            arena,
-            inputs: vec![std::ptr::null_mut(); inputs],
-            outputs: vec![std::ptr::null_mut(); outputs],
-            pointers: Vec::with_capacity(widest),
+            _arena: arena,
+            steps,
+            pointers,
+            given,
+            threads,
+            shares: Shares::new(most),
+            shared_cost,
+            finished: None,
             cancelled: Arc::new(AtomicBool::new(false)),
             executable,
         }
@@ -80,7 +187,8 @@ impl Session {
         self.cancelled.clone()
     }
 
-    /// Runs the network: reads all inputs, writes all outputs. Allocates nothing but in errors.
+    /// Runs the network: reads all inputs, writes all outputs. Allocates nothing but in errors. Numbers below the normal
+    /// form count as zero; the caller's mode is as before afterwards.
     ///
     /// # Errors
     /// Where inputs or outputs are not those of the plan, an index is out of range, or the run is cancelled. Outputs
@@ -99,47 +207,64 @@ impl Session {
         outputs: &mut [(&str, ViewMut)],
         times: &mut [Duration],
     ) -> Result<(), RunError> {
+        self.point_to(inputs, outputs)?;
+        let flushing = Flushing::begin();
+        let (mut team, wake) = self.team();
+        let result = self.run_steps(team.as_mut(), wake, times);
+        drop(flushing);
+        if team.is_some() {
+            self.finished = Some(Instant::now());
+        }
+        result
+    }
+
+    /// Puts the addresses of the user's memory where the steps need them.
+    fn point_to(&mut self, inputs: &[(&str, View)], outputs: &mut [(&str, ViewMut)]) -> Result<(), RunError> {
         let plan = self.executable.plan();
         for (i, port) in plan.inputs.iter().enumerate() {
             let Some((_, view)) = inputs.iter().find(|(name, _)| *name == port.name) else {
                 return Err(wrong(port, "the input is missing"));
             };
             check(plan, port, view.dtype(), view.len())?;
-            self.inputs[i] = view.as_ptr().cast_mut();
+            let own = self.given.iter().filter(|(_, given)| matches!(given, Given::Input(other) if *other == i));
+            own.for_each(|&(at, _)| self.pointers[at] = view.as_ptr().cast_mut());
         }
         for (i, port) in plan.outputs.iter().enumerate() {
             let Some((_, view)) = outputs.iter_mut().find(|(name, _)| *name == port.name) else {
                 return Err(wrong(port, "the output is missing"));
             };
             check(plan, port, view.dtype(), view.len())?;
-            self.outputs[i] = view.as_mut_ptr();
+            let own = self.given.iter().filter(|(_, given)| matches!(given, Given::Output(other) if *other == i));
+            own.for_each(|&(at, _)| self.pointers[at] = view.as_mut_ptr());
         }
-        for (i, (step, compiled)) in plan.steps.iter().zip(&self.executable.steps).enumerate() {
+        Ok(())
+    }
+
+    /// The helpers, where there is work for them and they are free, and whether those that sleep are to be woken.
+    fn team(&self) -> (Option<Team>, bool) {
+        if self.shared_cost.is_zero() {
+            return (None, false);
+        }
+        let team = Team::take(self.shares.threads() - 1, self.threads.spin);
+        let again = || self.finished.is_some_and(|finished| finished.elapsed() < self.threads.spin);
+        let wake = self.shared_cost >= WORTH_WAKING || again();
+        (team, wake)
+    }
+
+    /// All steps in order, with the processor's mode set and the pointers in place.
+    fn run_steps(&self, mut team: Option<&mut Team>, wake: bool, times: &mut [Duration]) -> Result<(), RunError> {
+        for (i, (prepared, compiled)) in self.steps.iter().zip(&self.executable.steps).enumerate() {
             if self.cancelled.load(Ordering::Relaxed) {
                 return Err(RunError::Cancelled);
             }
-            self.pointers.clear();
-            for &id in &compiled.buffers {
-                self.pointers.push(match plan.buffer(id).place {
-                    Place::Input(i) => self.inputs[i],
-                    Place::Output(i) => self.outputs[i],
-                    Place::Arena(offset) => self.arena.as_mut_ptr().wrapping_add(offset as usize),
-                    Place::Constant(offset) | Place::Literal(offset, _) => {
-                        self.executable.constants.as_mut_ptr().wrapping_add(offset as usize)
-                    }
-                    Place::Parameter(_) | Place::Unused => {
-                        unreachable!("verified: steps use placed buffers only")
-                    }
-                });
-            }
+            let call = Call { entry: compiled.entry, buffers: &self.pointers[prepared.buffers.clone()] };
             let start = times.get(i).map(|_| Instant::now());
-            // SAFETY: the pointers are those of the step's buffers in slot order. Inputs and outputs were just checked
-            // to have the planned type and length and are borrowed for the whole call; arena and constants hold the
-            // bytes of the plan, which was verified to keep live buffers apart; constants and inputs are never written
-            // by steps. The executable, and so the code, is alive.
-            let status = unsafe { compiled.entry.call(&self.pointers, std::ptr::null_mut(), 0..compiled.extent) };
+            let status = match (&mut team, prepared.units) {
+                (Some(team), Some(units)) => self.share(team, wake, &call, &prepared.cut, units),
+                _ => call.part(prepared.cut.whole()),
+            };
             if status != 0 {
-                return Err(RunError::Index { nodes: step.nodes.clone() });
+                return Err(RunError::Index { nodes: self.executable.plan().steps[i].nodes.clone() });
             }
             if let (Some(time), Some(start)) = (times.get_mut(i), start) {
                 *time = start.elapsed();
@@ -147,14 +272,45 @@ impl Session {
         }
         Ok(())
     }
+
+    /// Runs a step together with the helpers. The status is that of some part that failed.
+    fn share(&self, team: &mut Team, wake: bool, call: &Call, cut: &Cut, (units, grain): (u32, u32)) -> u32 {
+        let (status, shares) = (AtomicU32::new(0), &self.shares);
+        shares.deal(units);
+        team.run(shares.threads(), wake, &|thread| {
+            while let Some(part) = shares.next(thread, grain) {
+                let found = call.part(cut.points(part));
+                if found != 0 {
+                    status.store(found, Ordering::Relaxed);
+                }
+            }
+        });
+        status.into_inner()
+    }
 }
 
-fn check(
-    plan: &fusewright_ir::plan::Plan,
-    port: &Port,
-    dtype: fusewright_ir::DType,
-    len: usize,
-) -> Result<(), RunError> {
+/// A step with its buffers in place.
+struct Call<'a> {
+    entry: Entry,
+    buffers: &'a [*mut u8],
+}
+
+// SAFETY: the threads that share a call read the pointers and run different parts of the step, which write apart (see
+// `Cut`).
+unsafe impl Sync for Call<'_> {}
+
+impl Call<'_> {
+    /// Runs a part of the step.
+    fn part(&self, points: Range<usize>) -> u32 {
+        // SAFETY: the pointers are those of the step's buffers in slot order. Inputs and outputs were checked to have the
+        // planned type and length and are borrowed for the whole run; arena and constants hold the bytes of the plan,
+        // which was verified to keep live buffers apart; constants and inputs are never written by steps. The session
+        // holds the executable, and so the code, and waits for all that take part in the step.
+        unsafe { self.entry.call(self.buffers, std::ptr::null_mut(), points) }
+    }
+}
+
+fn check(plan: &Plan, port: &Port, dtype: fusewright_ir::DType, len: usize) -> Result<(), RunError> {
     let buffer = plan.buffer(port.buffer);
     let elements: usize = buffer.dims.iter().product();
     if dtype == buffer.dtype && len == elements {

@@ -4,7 +4,7 @@ use super::output::{Failure, usage};
 use clap::Args;
 use fusewright::ir::ops::Op;
 use fusewright::ir::{Bindings, Dim, TensorType};
-use fusewright::{Error, Model, Weights};
+use fusewright::{Error, Isa, Model, Options, Weights};
 use std::path::PathBuf;
 
 /// The model and the values of its symbols.
@@ -35,6 +35,34 @@ impl ModelArguments {
             }
         }
         Ok(bindings)
+    }
+}
+
+/// How the network is run.
+#[derive(Args)]
+pub struct RunArguments {
+    /// The most threads that a run uses; the results are the same for any number
+    #[arg(long, value_name = "T", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub threads: u16,
+    /// Microseconds that threads wait for the next run before they sleep
+    #[arg(long, value_name = "US", default_value_t = 50)]
+    pub spin: u64,
+    /// The vectors of inner bodies: avx512, avx2 or portable; the widest that this machine has by default
+    #[arg(long, value_name = "ISA", value_parser = isa)]
+    pub isa: Option<Isa>,
+}
+
+/// A set of vector instructions that this machine has.
+pub fn isa(name: &str) -> Result<Isa, String> {
+    let isa: Isa = name.parse()?;
+    if isa.is_available() { Ok(isa) } else { Err(format!("this machine does not have {isa}")) }
+}
+
+impl RunArguments {
+    /// How to compile with these parameters.
+    pub fn options(&self, weights: Option<Weights>) -> Options {
+        let isa = self.isa.unwrap_or_else(Isa::detect);
+        Options { weights, threads: self.threads.into(), spin: self.spin, isa, ..Options::default() }
     }
 }
 

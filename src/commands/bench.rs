@@ -1,6 +1,8 @@
 //! `fusewright bench`: how long a network takes, fused against unfused, kernel by kernel.
+//!
+//! What is timed is [`Session::run`] on slices that were there before: outputs are written where they were written last.
 
-use super::arguments::{ModelArguments, batch, default_batch, weights};
+use super::arguments::{ModelArguments, RunArguments, batch, default_batch, weights};
 use super::compile::shortened;
 use super::output::{Failure, Output, progress, usage};
 use super::table::{Table, time};
@@ -8,13 +10,14 @@ use clap::Args;
 use fusewright::data::files;
 use fusewright::ir::ops::{Initializer, Parameter, Real};
 use fusewright::ir::{Tensor, TensorType};
+use fusewright::runtime::{View, ViewMut, view, view_mut};
 use fusewright::{Error, Options, Session, initialize};
 use serde::Serialize;
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// Measures runs of the network on random inputs, after comparing the outputs of both forms
+/// Measures runs of the network on random inputs, fused and unfused, and compares the outputs of both forms
 #[derive(Args)]
 pub struct Bench {
     #[command(flatten)]
@@ -22,38 +25,47 @@ pub struct Bench {
     /// The batch: the value of the symbol N, 1 where nothing is said
     #[arg(long, value_name = "N", value_parser = batch)]
     batch: Option<usize>,
-    /// Threads to use; today every network runs on one
-    #[arg(long, value_name = "T", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
-    threads: u16,
-    /// Show the kernels of the unfused form in the table and the trace
+    #[command(flatten)]
+    how: RunArguments,
+    /// Show the kernels of the unfused form in the table and the trace; with `--json`, measure it too
     #[arg(long)]
     unfused: bool,
     /// Take the parameters from this safetensors file
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
-    /// Seconds to measure each form for
-    #[arg(long, default_value_t = 1.0)]
-    seconds: f64,
+    /// Seconds to measure each form for: 1, or 0.4 with `--json`
+    #[arg(long)]
+    seconds: Option<f64>,
     /// Write one run as a Chrome trace, for chrome://tracing or Perfetto
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
-    /// Print JSON
+    /// Print JSON, of the fused form alone unless `--unfused` is given
     #[arg(long)]
     json: bool,
 }
 
 /// Fewer runs than this say nothing.
 const LEAST_RUNS: usize = 5;
-const MOST_RUNS: usize = 20_000;
+const MOST_RUNS: usize = 200_000;
 
 #[derive(Serialize)]
 struct Json {
-    runs: usize,
     threads: u16,
+    #[serde(flatten)]
+    fused: Figures,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unfused: Option<Figures>,
+}
+
+/// What was found of one form.
+#[derive(Serialize)]
+struct Figures {
+    runs: usize,
     median_us: f64,
     min_us: f64,
-    unfused_median_us: f64,
-    unfused_min_us: f64,
+    arena_bytes: u64,
+    constant_bytes: u64,
+    code_bytes: usize,
     kernels: Vec<Kernel>,
 }
 
@@ -68,7 +80,8 @@ struct Kernel {
 
 impl Bench {
     pub fn run(self, out: &mut Output) -> Result<(), Failure> {
-        if !(self.seconds > 0.0 && self.seconds <= 3600.0) {
+        let seconds = self.seconds.unwrap_or(if self.json { 0.4 } else { 1.0 });
+        if !(seconds > 0.0 && seconds <= 3600.0) {
             return Err(usage("`--seconds` is out of range").expected("more than 0, at most 3600").into());
         }
         let model = self.model.load()?;
@@ -76,35 +89,40 @@ impl Bench {
         default_batch(&model, &mut bindings);
         let weights = weights(self.weights.as_ref())?;
         let form = |fuse: bool| -> Result<Runner, Error> {
-            let options = Options { fuse, weights: weights.clone(), ..Options::default() };
+            let options = Options { fuse, ..self.how.options(weights.clone()) };
             Runner::new(model.compile(options)?.session(&bindings)?)
         };
-        let (mut fused, mut unfused) = (form(true)?, form(false)?);
-        compare(&fused.outputs, &unfused.outputs)?;
+        let mut fused = form(true)?;
+        let mut unfused = if self.unfused || !self.json { Some(form(false)?) } else { None };
+        if let Some(unfused) = &unfused {
+            compare(&fused.outputs, &unfused.outputs)?;
+        }
 
-        let budget = Duration::from_secs_f64(self.seconds);
+        let budget = Duration::from_secs_f64(seconds);
         let bar = progress(2, "measuring");
         fused.measure(budget)?;
         bar.inc(1);
-        unfused.measure(budget)?;
+        if let Some(unfused) = &mut unfused {
+            unfused.measure(budget)?;
+        }
         bar.finish_and_clear();
 
-        let shown = if self.unfused { &unfused } else { &fused };
+        let shown = unfused.as_ref().filter(|_| self.unfused).unwrap_or(&fused);
         if let Some(path) = &self.trace {
             let text = shown.trace();
             files::write(path, |file| file.write_all(text.as_bytes()))?;
         }
-        if self.json {
-            return out.json(&Json {
-                runs: fused.runs.len(),
-                threads: 1,
-                median_us: microseconds(fused.median()),
-                min_us: microseconds(fused.fastest()),
-                unfused_median_us: microseconds(unfused.median()),
-                unfused_min_us: microseconds(unfused.fastest()),
-                kernels: shown.kernels(),
-            });
+        if let (Some(unfused), false) = (&unfused, self.json) {
+            return self.show(out, shown, &fused, unfused);
         }
+        out.json(&Json {
+            threads: self.how.threads,
+            fused: fused.figures(),
+            unfused: unfused.as_ref().map(Runner::figures),
+        })
+    }
+
+    fn show(&self, out: &mut Output, shown: &Runner, fused: &Runner, unfused: &Runner) -> Result<(), Failure> {
         let all: Duration = shown.steps.iter().map(|times| median(times)).sum();
         let mut table = Table::new(&["kernel", "operations", "nodes", ">median", ">share", ">G operations/s"]);
         for (i, kernel) in shown.kernels().into_iter().enumerate() {
@@ -118,10 +136,8 @@ impl Bench {
             ]);
         }
         writeln!(out, "{table}")?;
-        if self.threads > 1 {
-            writeln!(out, "threads  1 of the {} asked for: networks run on one today", self.threads)?;
-        }
-        for (name, form) in [("fused", &fused), ("unfused", &unfused)] {
+        writeln!(out, "threads  {}", self.how.threads)?;
+        for (name, form) in [("fused", fused), ("unfused", unfused)] {
             let (kernels, runs) = (form.steps.len(), form.runs.len());
             let (median, fastest) = (time(form.median()), time(form.fastest()));
             writeln!(out, "{name:8} median {median}, min {fastest} ({kernels} kernels, {runs} runs)")?;
@@ -145,44 +161,46 @@ impl Runner {
     fn new(mut session: Session) -> Result<Runner, Error> {
         let inputs: Vec<(String, Tensor)> =
             session.inputs().into_iter().map(|(name, ty)| (name.clone(), random(&name, &ty))).collect();
-        let outputs = session.run_tensors(&borrowed(&inputs))?;
+        let given: Vec<(&str, &Tensor)> = inputs.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+        let outputs = session.run_tensors(&given)?;
         let steps = vec![Vec::new(); session.planned().executable.plan().steps.len()];
         Ok(Runner { session, inputs, outputs, runs: Vec::new(), steps })
     }
 
     /// Runs for a tenth of the time unmeasured, then measured whole, then step by step: clocks take time themselves.
     fn measure(&mut self, budget: Duration) -> Result<(), Error> {
-        self.repeat(budget / 10, |_, _| {})?;
-        let mut runs = Vec::new();
-        self.repeat(budget, |whole, _| runs.push(whole))?;
-        self.runs = runs;
-        let mut steps = std::mem::take(&mut self.steps);
+        let Runner { session, inputs, outputs, runs, steps } = self;
+        let inputs: Vec<(&str, View)> =
+            inputs.iter().filter_map(|(name, tensor)| Some((name.as_str(), view(tensor)?))).collect();
+        let mut outputs: Vec<(&str, ViewMut)> =
+            outputs.iter_mut().filter_map(|(name, tensor)| Some((name.as_str(), view_mut(tensor)?))).collect();
+
+        repeat(budget / 10, || Ok(session.run(&inputs, &mut outputs)?))?;
+        repeat(budget, || {
+            let start = Instant::now();
+            session.run(&inputs, &mut outputs)?;
+            runs.push(start.elapsed());
+            Ok(())
+        })?;
         let mut times = vec![Duration::ZERO; steps.len()];
-        let inputs = borrowed(&self.inputs);
-        let start = Instant::now();
-        for i in 0..MOST_RUNS {
-            if i >= LEAST_RUNS && start.elapsed() > budget / 4 {
-                break;
-            }
-            self.session.run_timed(&inputs, &mut times)?;
+        repeat(budget / 4, || {
+            session.run_profiled(&inputs, &mut outputs, &mut times)?;
             steps.iter_mut().zip(&times).for_each(|(all, &time)| all.push(time));
-        }
-        self.steps = steps;
-        Ok(())
+            Ok(())
+        })
     }
 
-    fn repeat(&mut self, budget: Duration, mut each: impl FnMut(Duration, usize)) -> Result<(), Error> {
-        let inputs = borrowed(&self.inputs);
-        let start = Instant::now();
-        for i in 0..MOST_RUNS {
-            if i >= LEAST_RUNS && start.elapsed() > budget {
-                break;
-            }
-            let begin = Instant::now();
-            self.session.run_into(&inputs, &mut self.outputs)?;
-            each(begin.elapsed(), i);
+    fn figures(&self) -> Figures {
+        let executable = &self.session.planned().executable;
+        Figures {
+            runs: self.runs.len(),
+            median_us: microseconds(self.median()),
+            min_us: microseconds(self.fastest()),
+            arena_bytes: executable.plan().arena_bytes,
+            constant_bytes: executable.plan().constant_bytes,
+            code_bytes: executable.code_bytes(),
+            kernels: self.kernels(),
         }
-        Ok(())
     }
 
     fn median(&self) -> Duration {
@@ -232,12 +250,20 @@ impl Runner {
     }
 }
 
-fn borrowed(tensors: &[(String, Tensor)]) -> Vec<(&str, &Tensor)> {
-    tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect()
+/// Does it until the time is over, [`LEAST_RUNS`] times or more.
+fn repeat(budget: Duration, mut run: impl FnMut() -> Result<(), Error>) -> Result<(), Error> {
+    let start = Instant::now();
+    for i in 0..MOST_RUNS {
+        if i >= LEAST_RUNS && start.elapsed() > budget {
+            break;
+        }
+        run()?;
+    }
+    Ok(())
 }
 
 fn microseconds(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1e6
+    duration.as_nanos() as f64 / 1e3
 }
 
 fn median(times: &[Duration]) -> Duration {

@@ -1,6 +1,6 @@
 //! `fusewright eval`: how many labelled images are classified rightly.
 
-use super::arguments::{ModelArguments, batch, bind_shape, inputs, weights};
+use super::arguments::{ModelArguments, RunArguments, batch, bind_shape, inputs, weights};
 use super::digits;
 use super::output::{Failure, Output, progress};
 use super::table::grouped;
@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 pub struct Eval {
     #[command(flatten)]
     model: ModelArguments,
+    #[command(flatten)]
+    how: RunArguments,
     /// Take the parameters from this safetensors file
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
@@ -59,7 +61,7 @@ impl Eval {
         };
         let labels = whole_numbers(&labels, images.dims().first().copied().unwrap_or(0))?;
         let bindings = self.model.bindings(None)?;
-        let options = Options { weights: weights(self.weights.as_ref())?, ..Options::default() };
+        let options = self.how.options(weights(self.weights.as_ref())?);
         let unfused = Options { fuse: false, ..options.clone() };
         let feed = Feed::new(&model, &images, bindings, self.batch)?;
         let executable = model.compile(options)?;

@@ -1,12 +1,14 @@
 //! `fusewright run`: a network on arrays, or on a picture.
 
-use super::arguments::{ModelArguments, NamedFile, bind_shape, default_batch, inputs, named_file, weights};
+use super::arguments::{
+    ModelArguments, NamedFile, RunArguments, bind_shape, default_batch, inputs, named_file, weights,
+};
 use super::output::{Failure, Output, usage};
 use clap::Args;
 use fusewright::data::npy;
 use fusewright::data::picture::Picture;
 use fusewright::ir::{Array, Bindings, DType, Data, Diagnostic, Diagnostics, Dim, Tensor, TensorType};
-use fusewright::{Error, Model, Options, reference};
+use fusewright::{Error, Model, reference};
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -15,6 +17,8 @@ use std::path::PathBuf;
 pub struct Run {
     #[command(flatten)]
     model: ModelArguments,
+    #[command(flatten)]
+    how: RunArguments,
     /// Take the parameters from this safetensors file
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
@@ -45,7 +49,7 @@ impl Run {
         let mut bindings = self.model.bindings(None)?;
         let given = self.read_inputs(&model, &mut bindings)?;
         let outputs = named(&self.output, &output_names(&model), "output")?;
-        let options = Options { weights: weights(self.weights.as_ref())?, ..Options::default() };
+        let options = self.how.options(weights(self.weights.as_ref())?);
         let executable = model.compile(options)?;
         let mut session = executable.session(&bindings)?;
         let views: Vec<(&str, &Tensor)> = given.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();

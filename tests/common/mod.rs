@@ -73,7 +73,7 @@ impl Case {
     pub fn check(&self, fused: bool, options: &PlanOptions) -> Plan {
         let plan = plan(self.program(fused), options);
         assert_eq!(verify(&plan), Ok(()), "{plan}");
-        let settings = Settings { verify: true, listings: false };
+        let settings = Settings { verify: true, ..Settings::default() };
         let executable = Executable::new(plan.clone(), settings, |name| self.given.get(name)).unwrap();
         let mut session = Session::new(Arc::new(executable));
         let inputs: Vec<(&str, View)> = plan

@@ -8,13 +8,15 @@ use fusewright::ir::kernel::{self, BufferId, Evaluation, Program, Role};
 use fusewright::ir::plan::{self, Plan, Port};
 use fusewright::ir::tensor::{Array, DType, Tensor, TensorType};
 use fusewright::ir::{Data, evaluate};
-use fusewright::passes::plan::plan as plan_of;
+use fusewright::machine;
+use fusewright::passes::plan::{PlanOptions, plan as plan_of};
 use fusewright::passes::{fuse, lower, pipeline};
-use fusewright::runtime::{Executable, Session, Settings, View, ViewMut};
+use fusewright::runtime::{Executable, Isa, Session, Settings, Threads, View, ViewMut};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Once};
+use std::time::Duration;
 
 /// What a network is put through.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +27,8 @@ pub struct Trial {
     pub seed: u64,
     /// Whether two sessions run in two threads.
     pub threads: bool,
+    /// The threads that a run uses.
+    pub shared: usize,
 }
 
 /// The first stage that differs from the one before.
@@ -94,17 +98,18 @@ pub fn check(built: &Built, trial: Trial) -> Check<Report> {
     }
 
     let mut random = Random::new(trial.seed);
-    for (name, program, values, bounds) in
-        [("unfused", unfused, &values, &bounds), ("fused", fused, &fused_values, &fused_bounds)]
-    {
-        let plan = guarded("plan", || Ok(plan_of(program, &Default::default())))?;
+    let programs = [("unfused", unfused, &values, &bounds), ("fused", fused, &fused_values, &fused_bounds)];
+    let isas = Isa::ALL.into_iter().filter(|isa| isa.is_available());
+    for (isa, (name, program, values, bounds)) in isas.flat_map(|isa| programs.iter().map(move |case| (isa, case))) {
+        let options = PlanOptions { machine: machine(isa), ..PlanOptions::default() };
+        let plan = guarded("plan", || Ok(plan_of(program.clone(), &options)))?;
         let mut other = plan.clone();
         schedule::randomise(&mut other, &mut random);
-        let stage = format!("plan ({name})");
+        let stage = format!("plan ({name}, {isa})");
         compare(&stage, values, &planned(&stage, &plan, &given)?, |i, k, _| bounds[i][k])?;
         for (schedules, plan) in [("", plan), (", random schedules", other)] {
-            let stage = format!("run ({name}{schedules})");
-            let results = guarded(&stage, || run(&stage, plan, &built.given, trial.threads))?;
+            let stage = format!("run ({name}, {isa}{schedules})");
+            let results = guarded(&stage, || run(&stage, plan, isa, &built.given, trial))?;
             compare(&stage, values, &results, |i, k, _| bounds[i][k])?;
         }
     }
@@ -170,13 +175,14 @@ fn compare(stage: &str, expected: &Results, found: &Results, allowed: impl Fn(us
     Ok(())
 }
 
-/// Runs a plan: twice in one session, with equal bits, and where asked for in another session on another thread.
-fn run(stage: &str, plan: Plan, given: &BTreeMap<String, Tensor>, threads: bool) -> Check<Results> {
+/// Runs a plan: twice in one session, with equal bits, and where asked for in another session on another thread, and in
+/// one that shares the smallest of its steps between threads.
+fn run(stage: &str, plan: Plan, isa: Isa, given: &BTreeMap<String, Tensor>, trial: Trial) -> Check<Results> {
     let fail = |problem: String| Failure { stage: stage.to_string(), problem };
-    let settings = Settings { verify: true, listings: false };
+    let settings = Settings { isa, verify: true, listings: false };
     let executable = Executable::new(plan, settings, |name| given.get(name)).map_err(|e| fail(e.to_string()))?;
     let executable = Arc::new(executable);
-    let other = threads.then(|| {
+    let other = trial.threads.then(|| {
         let (executable, given) = (executable.clone(), given.clone());
         std::thread::spawn(move || outputs_of(&mut Session::new(executable), &given))
     });
@@ -191,6 +197,15 @@ fn run(stage: &str, plan: Plan, given: &BTreeMap<String, Tensor>, threads: bool)
         let third = other.join().map_err(|_| fail("a thread panics".to_string()))?.map_err(fail)?;
         if bits(&first) != bits(&third) {
             return Err(fail("another session on another thread gives other bits".to_string()));
+        }
+    }
+    if trial.shared > 1 {
+        let threads = Threads { worthwhile: Duration::ZERO, ..Threads::new(trial.shared) };
+        let mut session = Session::with_threads(session.executable().clone(), threads);
+        for _ in 0..2 {
+            if bits(&first) != bits(&outputs_of(&mut session, given).map_err(fail)?) {
+                return Err(fail(format!("{} threads give other bits", trial.shared)));
+            }
         }
     }
     let ports = &session.executable().plan().outputs;

@@ -1,7 +1,7 @@
 //! Folds with bounds that hold whatever the order in which an execution combines the values.
 
 use super::FoldKind;
-use super::bounded::{Bounded, HALF_ULP, Number, wrap};
+use super::bounded::{Bounded, HALF_ULP, Number, TINY, wrap};
 use crate::tensor::DType;
 
 /// The state of one fold at one outer point.
@@ -132,8 +132,9 @@ impl Accumulator {
     }
 
     fn sum(&self) -> Bounded {
-        // Where all values are multiples of a bit, and no partial sum needs more than 24 of them, every order is exact.
-        let exact = self.errors == 0.0 && self.magnitude <= self.precision / HALF_ULP;
+        // Where all values are multiples of a bit, and no partial sum needs more than 24 of them, every order is exact,
+        // unless differences may be flushed.
+        let exact = self.errors == 0.0 && self.magnitude <= self.precision / HALF_ULP && self.precision >= TINY;
         if exact || !self.value.is_finite() {
             let certain = self.errors == 0.0 && (exact || self.magnitude.is_infinite() || self.magnitude.is_nan());
             return Bounded { value: self.value, error: if certain { 0.0 } else { f64::INFINITY } };
@@ -142,7 +143,7 @@ impl Accumulator {
             return Bounded::anything(self.value);
         }
         let rounding = (self.count as f64) * HALF_ULP * (self.magnitude + self.errors);
-        let flushed = self.count as f64 * f64::from(f32::MIN_POSITIVE);
+        let flushed = self.count as f64 * TINY;
         let tiny = self.magnitude < self.count as f64 * 1e-30;
         Bounded { value: self.value, error: self.errors + rounding + if tiny { flushed } else { 0.0 } }
     }
@@ -150,7 +151,7 @@ impl Accumulator {
     fn product(&self) -> Bounded {
         let [most, least] = self.extremes;
         let n = self.count as f64;
-        let quiet = most <= f64::from(f32::MAX) && (least >= f64::from(f32::MIN_POSITIVE) || self.value == 0.0);
+        let quiet = most <= f64::from(f32::MAX) && (least >= TINY || self.value == 0.0);
         if self.errors == 0.0 && quiet && self.precision <= 24.0 {
             return Bounded::exact(self.value);
         }
@@ -158,7 +159,7 @@ impl Accumulator {
             return Bounded::anything(self.value);
         }
         let rounding = self.magnitude * (n * HALF_ULP).exp_m1();
-        let flushed = if quiet { 0.0 } else { n * f64::from(f32::MIN_POSITIVE) * most };
+        let flushed = if quiet { 0.0 } else { n * TINY * most };
         // 1e-15 covers the rounding of the two products in f64.
         let error = (self.magnitude - self.value.abs()).max(0.0) + rounding + flushed + 1e-15 * n * self.magnitude;
         Bounded { value: self.value, error }
@@ -193,11 +194,13 @@ impl Accumulator {
         }
         let [squares, error_squares] = self.extremes;
         let mean_rounding = 2.0 * (n + 1.0) * HALF_ULP * self.magnitude;
-        let mean = Bounded::rounded(self.value, self.errors / n + mean_rounding, 1.0);
+        // Partial sums, differences and their squares may be flushed.
+        let mean = Bounded::rounded(self.value, self.errors / n + mean_rounding + TINY, 1.0);
         let (root, moved) = (squares.sqrt(), error_squares.sqrt());
         let norm = n.sqrt() * self.magnitude;
         let propagated = 2.0 * root * moved + moved * moved;
-        let rounding = 4.0 * (n + 1.0) * HALF_ULP * norm * (root + moved) + 4.0 * n * mean.error * mean.error;
+        let rounding =
+            4.0 * (n + 1.0) * HALF_ULP * norm * (root + moved) + 4.0 * n * mean.error * mean.error + 2.0 * n * TINY;
         [Number::float(mean), Number::float(Bounded::rounded(squares, propagated + rounding, 1.0))]
     }
 }
@@ -337,6 +340,15 @@ mod tests {
         assert_eq!((outside[0].real.error, outside[1].integer, outside[1].real.error), (0.0, 0, 0.0));
         let nan = folded(FoldKind::ArgMin, &exact(&[1.0, f32::NAN, -5.0, f32::NAN]));
         assert!(nan[0].real.value.is_nan() && nan[1].integer == 1);
+    }
+
+    #[test]
+    fn flushed_values_are_within_the_bounds() {
+        // The difference of two normal numbers may be denormal, and so may the squares of small ones.
+        let tiny = f32::MIN_POSITIVE;
+        assert!(holds(folded(FoldKind::Sum, &[(1.5 * tiny, 0.0), (-tiny, 0.0)])[0].real, 0.0));
+        let [mean, squares] = folded(FoldKind::Moments, &[(1e-19, 0.0), (-1e-19, 0.0), (1e-19, 0.0), (-1e-19, 0.0)]);
+        assert!(holds(mean.real, 0.0) && holds(squares.real, 0.0), "{mean:?} {squares:?}");
     }
 
     #[test]

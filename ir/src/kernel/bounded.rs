@@ -27,7 +27,7 @@ pub(crate) struct Number {
 }
 
 /// The least normal f32: what a flush to zero loses at most.
-const TINY: f64 = f32::MIN_POSITIVE as f64;
+pub(super) const TINY: f64 = f32::MIN_POSITIVE as f64;
 /// Half an ULP of x is at most this times |x|.
 pub(super) const HALF_ULP: f64 = 1.0 / (1u32 << 24) as f64;
 /// In halves of an ULP: what a correctly rounded operation and what a transcendental function may err by.

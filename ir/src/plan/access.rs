@@ -168,7 +168,13 @@ pub fn is_in_place(kernel: &Kernel, from: BufferId, to: BufferId) -> bool {
 
 /// Whether these indices differ for any two points that differ along one of the first `n` axes.
 fn tells_apart<'i>(at: impl Iterator<Item = &'i Index>, extents: &[usize], n: usize) -> bool {
-    let mut told = vec![false; extents.len()];
+    told_apart(at, extents)[..n].iter().all(|&told| told)
+}
+
+/// For each axis, whether these indices differ for any two points that differ along it: some index is a mixed-radix
+/// number of which the position is a digit.
+pub fn told_apart<'i>(at: impl Iterator<Item = &'i Index>, extents: &[usize]) -> Vec<bool> {
+    let mut told: Vec<bool> = extents.iter().map(|&extent| extent <= 1).collect();
     for form in at.filter_map(plain) {
         let mut terms: Vec<(Axis, u64)> = form.terms.iter().map(|&(axis, k)| (axis, k.unsigned_abs())).collect();
         terms.retain(|(axis, _)| extents[axis.0 as usize] > 1);
@@ -183,7 +189,7 @@ fn tells_apart<'i>(at: impl Iterator<Item = &'i Index>, extents: &[usize], n: us
             terms.iter().for_each(|(axis, _)| told[axis.0 as usize] = true);
         }
     }
-    (0..n).all(|axis| told[axis] || extents[axis] <= 1)
+    told
 }
 
 #[cfg(test)]
@@ -214,6 +220,20 @@ mod tests {
         assert!(is_proven(&at, &[8, 3], &layout, &[8], true));
         assert!(!is_proven(&at, &[8, 3], &layout, &[8], false));
         assert!(!is_proven(&at, &[8, 4], &layout, &[8], true));
+    }
+
+    #[test]
+    fn points_that_differ_are_told_apart() {
+        for (terms, told) in [
+            (&[(0, 1)][..], [true, false]),
+            (&[(0, 8), (1, 1)], [true, true]),
+            (&[(0, 1), (1, -4)], [true, true]),
+            (&[(0, 7), (1, 1)], [false, false]),
+            (&[(0, 1), (1, 1)], [false, false]),
+        ] {
+            let index = Index::Affine(Affine::new(terms.iter().map(|&(axis, k)| (Axis(axis), k)), 3));
+            assert_eq!(told_apart([&index].into_iter(), &[4, 8]), told, "{terms:?}");
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::schedule::schedule;
 use fusewright_ir::kernel::build::Operand;
 use fusewright_ir::kernel::{Affine, Axis, BufferId, Index, Kernel, KernelBuilder, Literal, Role, Scalar, ScalarId};
 use fusewright_ir::plan::Layout;
-use fusewright_ir::plan::access::{Read, is_proven, plain, reads, with_scalars};
+use fusewright_ir::plan::access::{Read, plain, reads, with_scalars};
 use smallvec::SmallVec;
 
 /// Loads of one buffer that find one value beyond its edges.
@@ -196,17 +196,18 @@ fn fill_kernel(to: &Operand, layout: &Layout, value: Literal) -> Kernel {
     k.finish()
 }
 
-/// Whether a load needs no check.
-pub fn is_covered(draft: &Draft, read: &Read) -> bool {
-    let buffer = draft.buffer(read.buffer);
-    let halo = read.outside.is_some() && read.outside == buffer.layout.halo_value;
-    is_proven(read.at, &read.extents, &buffer.layout, &buffer.info.dims, halo)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::plan::samples::{abouts, draft, kernel, layout_behind};
+    use fusewright_ir::plan::access::is_proven;
+
+    /// Whether a load needs no check.
+    fn is_covered(draft: &Draft, read: &Read) -> bool {
+        let buffer = draft.buffer(read.buffer);
+        let halo = read.outside.is_some() && read.outside == buffer.layout.halo_value;
+        is_proven(read.at, &read.extents, &buffer.layout, &buffer.info.dims, halo)
+    }
 
     #[test]
     fn padded_images_have_a_border() {

@@ -1,11 +1,11 @@
 //! How each kernel is run: which points share a vector, which a register tile, and the order of the loops.
 
 use super::draft::{Draft, DraftKernel};
-use super::halo::is_covered;
 use super::machine::Machine;
 use super::pack::{movable, packable};
 use fusewright_ir::kernel::{Axis, Combine, FoldKind, Kernel, ScalarId};
 use fusewright_ir::plan::access::{Part, Read, any_depends, is_proven, reads, stride};
+use fusewright_ir::plan::edges::Edges;
 use fusewright_ir::plan::{Schedule, Vector};
 use fusewright_ir::tensor::DType;
 use smallvec::SmallVec;
@@ -27,7 +27,11 @@ pub fn schedule(draft: &Draft, draft_kernel: &DraftKernel, machine: &Machine) ->
     let mut schedule = Schedule::plain(kernel);
     schedule.fold_orders = (0..kernel.folds.len()).map(|i| facts.fold_order(i)).collect();
     let mut weights = Vec::new();
-    if !draft_kernel.once && facts.may_be_vector() {
+    let edges = Edges::of(kernel, |id| {
+        let buffer = draft.buffer(id);
+        (&buffer.layout, &buffer.info.dims)
+    });
+    if let Some(edges) = edges.filter(|_| !draft_kernel.once && facts.may_be_vector()) {
         let mut outer = facts.outer_axis(Loads::Contiguous);
         if outer.is_none() {
             // A matrix that is computed in each call may be worth packing too.
@@ -41,9 +45,14 @@ pub fn schedule(draft: &Draft, draft_kernel: &DraftKernel, machine: &Machine) ->
         schedule.vector = facts.vector(outer, &schedule.fold_orders, machine);
         if let Some(Vector::Outer { axis, .. }) = schedule.vector {
             let tile = facts.tile(axis, machine);
-            schedule.vector = Some(Vector::Outer { axis, lanes: tile.lanes });
+            // Tiles that cross edges are written out.
+            let most = if edges.is_empty() { u32::MAX } else { machine.most_lanes() };
+            schedule.vector = Some(Vector::Outer { axis, lanes: tile.lanes.min(most) });
             schedule.tile = tile.second.filter(|(_, n)| *n > 1).into_iter().collect();
             weights = facts.weight_axes(axis, tile.second.map(|(axis, _)| axis));
+        }
+        if !edges.fit(kernel, &schedule) {
+            (schedule.vector, schedule.tile, weights) = (None, SmallVec::new(), Vec::new());
         }
     }
     schedule.order = facts.loop_order(&schedule, &weights, machine);
@@ -120,7 +129,7 @@ impl Facts<'_> {
     /// Whether what is loaded and stored is such that vectors can be.
     fn may_be_vector(&self) -> bool {
         let word = |dtype| matches!(dtype, DType::F32 | DType::I32 | DType::U32);
-        let read = |read: &Read| word(self.kernel.body.dtype(read.id)) && is_covered(self.draft, read);
+        let read = |read: &Read| word(self.kernel.body.dtype(read.id));
         let folded = self.kernel.folds.iter().all(|fold| !matches!(fold.kind, FoldKind::ArgMax | FoldKind::ArgMin));
         let stored = self.kernel.stores.iter().all(|store| {
             let buffer = self.draft.buffer(store.buffer);

@@ -9,16 +9,19 @@ pub mod math;
 mod nest;
 mod scalar;
 
-use cranelift_codegen::ir::{AbiParam, InstBuilder, types};
+use crate::isa::Isa;
+use cranelift_codegen::ir::{AbiParam, InstBuilder, Signature, types};
 use cranelift_codegen::settings::{self, Configurable};
 use cranelift_codegen::{CodegenError, Context};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use cranelift_jit::{ArenaMemoryProvider, JITBuilder, JITModule};
 use cranelift_module::{FuncId, Linkage, Module, ModuleError, default_libcall_names};
 use fusewright_ir::kernel::{BufferId, Index, Kernel, Scalar};
+use fusewright_ir::plan::edges::Edges;
 use fusewright_ir::plan::{Layout, Plan, Schedule, Step};
 use fusewright_ir::tensor::DType;
 use leaf::Leaf;
+use leaf::x64::{self, Form};
 use std::collections::HashMap;
 
 /// A buffer as one nest sees it.
@@ -41,6 +44,16 @@ pub struct Recipe {
     pub schedule: Schedule,
     /// Its buffers.
     pub slots: Vec<Slot>,
+}
+
+impl Recipe {
+    /// The edges that loads cross.
+    fn edges(&self) -> Option<Edges> {
+        Edges::of(&self.kernel, |buffer| {
+            let slot = &self.slots[buffer.0 as usize];
+            (&slot.layout, &slot.dims)
+        })
+    }
 }
 
 /// The recipe of a step, and the buffers that take the places of its slots.
@@ -105,11 +118,19 @@ pub struct Listing {
 }
 
 impl Generator {
-    /// A generator for this machine.
+    /// A generator for this machine, with leaves for `isa`.
     ///
     /// # Errors
-    /// Where Cranelift does not support the machine, or no memory can be reserved for code.
-    pub fn new(verify: bool, keep_listings: bool) -> Result<Generator, String> {
+    /// Where the machine lacks `isa`, Cranelift does not support the machine, or no memory can be reserved for code.
+    pub fn new(isa: Isa, verify: bool, keep_listings: bool) -> Result<Generator, String> {
+        if !isa.is_available() {
+            return Err(format!("this machine does not have {isa}"));
+        }
+        let leaf_form = match isa {
+            Isa::Avx512 => Some(Form::Zmm),
+            Isa::Avx2 => Some(Form::Ymm),
+            Isa::Portable => None,
+        };
         let mut flags = settings::builder();
         for (name, value) in [
             ("opt_level", "speed"),
@@ -119,15 +140,15 @@ impl Generator {
         ] {
             flags.set(name, value).map_err(|error| error.to_string())?;
         }
-        let isa = cranelift_native::builder().map_err(str::to_string)?;
-        let isa = isa.finish(settings::Flags::new(flags)).map_err(|error| error.to_string())?;
-        let mut builder = JITBuilder::with_isa(isa, default_libcall_names());
+        let target = cranelift_native::builder().map_err(str::to_string)?;
+        let target = target.finish(settings::Flags::new(flags)).map_err(|error| error.to_string())?;
+        let mut builder = JITBuilder::with_isa(target, default_libcall_names());
         // One reservation keeps all functions within reach of each other's calls.
         let memory = ArenaMemoryProvider::new_with_size(CODE_RESERVATION).map_err(|error| error.to_string())?;
         builder.memory_provider(Box::new(memory));
         let module = JITModule::new(builder);
         let context = module.make_context();
-        let leaves = Leaves::new(&module, keep_listings);
+        let leaves = Leaves::new(&module, leaf_form, keep_listings);
         let (known, listings) = (HashMap::new(), Vec::new());
         Ok(Generator {
             module,
@@ -188,6 +209,8 @@ impl Generator {
 
 /// The leaves of a module; equal ones are emitted once.
 pub struct Leaves {
+    /// Wide vectors; none for those that Cranelift has.
+    form: Option<Form>,
     context: Context,
     frontend: FunctionBuilderContext,
     known: HashMap<Leaf, FuncId>,
@@ -197,8 +220,9 @@ pub struct Leaves {
 }
 
 impl Leaves {
-    fn new(module: &JITModule, keep_listings: bool) -> Leaves {
+    fn new(module: &JITModule, form: Option<Form>, keep_listings: bool) -> Leaves {
         Leaves {
+            form,
             context: module.make_context(),
             frontend: FunctionBuilderContext::new(),
             known: HashMap::new(),
@@ -216,6 +240,40 @@ impl Leaves {
         if let Some(&id) = self.known.get(&leaf) {
             return id;
         }
+        let id = match self.form {
+            Some(form) => self.assemble(module, &leaf, form),
+            None => self.compile(module, &leaf),
+        };
+        self.known.insert(leaf, id);
+        id
+    }
+
+    /// The lanes of the vectors that leaves are to be made for.
+    pub fn width(&self) -> usize {
+        self.form.map_or(leaf::clif::WIDTH, Form::width)
+    }
+
+    fn declare(&self, module: &mut JITModule, signature: &Signature) -> FuncId {
+        let name = format!("leaf{}", self.known.len());
+        module.declare_function(&name, Linkage::Local, signature).expect("names are fresh")
+    }
+
+    fn assemble(&mut self, module: &mut JITModule, leaf: &Leaf, form: Form) -> FuncId {
+        let mut signature = module.make_signature();
+        signature.params = vec![AbiParam::new(types::I64); leaf.parameters];
+        let id = self.declare(module, &signature);
+        let x64::Assembled { bytes, listing } = x64::assemble(leaf, form, self.keep_listings);
+        if let Err(error) = module.define_function_bytes(id, CODE_ALIGNMENT, &bytes, &[]) {
+            panic!("leaf: {}", describe(&error));
+        }
+        self.bytes += bytes.len();
+        if self.keep_listings {
+            self.listings.push(Listing { clif: String::new(), assembly: listing });
+        }
+        id
+    }
+
+    fn compile(&mut self, module: &mut JITModule, leaf: &Leaf) -> FuncId {
         module.clear_context(&mut self.context);
         self.context.func.signature.params = vec![AbiParam::new(types::I64); leaf.parameters];
         let target = module.target_config();
@@ -225,14 +283,13 @@ impl Leaves {
         b.switch_to_block(entry);
         b.seal_block(entry);
         let parameters = b.block_params(entry).to_vec();
-        leaf::clif::lower(&leaf, &mut b, &parameters);
+        leaf::clif::lower(leaf, &mut b, &parameters);
         b.ins().return_(&[]);
         b.finalize(target);
         let clif = if self.keep_listings { self.context.func.to_string() } else { String::new() };
         self.context.set_disasm(self.keep_listings);
         let signature = self.context.func.signature.clone();
-        let name = format!("leaf{}", self.known.len());
-        let id = module.declare_function(&name, Linkage::Local, &signature).expect("names are fresh");
+        let id = self.declare(module, &signature);
         if let Err(error) = module.define_function(id, &mut self.context) {
             panic!("leaf: {}", describe(&error));
         }
@@ -242,10 +299,12 @@ impl Leaves {
                 self.listings.push(Listing { clif, assembly: code.vcode.clone().unwrap_or_default() });
             }
         }
-        self.known.insert(leaf, id);
         id
     }
 }
+
+/// Leaves start at a line of the cache, so that their constants lie within lines.
+const CODE_ALIGNMENT: u64 = 64;
 
 /// Address space reserved for the code and tables of one executable; pages are taken as they are used.
 const CODE_RESERVATION: usize = 256 << 20;

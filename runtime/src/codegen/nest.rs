@@ -1,5 +1,6 @@
 //! The loop nest of a kernel, one point at a time: outer loops, folds, stores.
 
+use super::leaf::Starts;
 use super::leaf::build::{self, Tile};
 use super::{Leaves, Recipe};
 use cranelift_codegen::ir::condcodes::IntCC;
@@ -9,9 +10,11 @@ use cranelift_frontend::FunctionBuilderContext;
 use cranelift_jit::JITModule;
 use cranelift_module::Module;
 use fusewright_ir::kernel::{Axis, Combine, FoldKind, ScalarId, Space};
+use fusewright_ir::plan::edges::Ends;
 use fusewright_ir::tensor::DType;
 use smallvec::SmallVec;
 use std::collections::HashMap;
+use std::ops::Range;
 
 /// The state of emitting one nest.
 pub struct Emitter<'a, 'f> {
@@ -32,9 +35,32 @@ pub struct Emitter<'a, 'f> {
     pub(super) lane: Option<Axis>,
     /// The points of the tile at hand along each outer axis.
     pub(super) tile: Tile,
+    /// Where that tile starts.
+    pub(super) starts: Vec<Starts>,
     pub(super) leaves: &'a mut Leaves,
     /// Loads with a computed index met so far: their numbers are the nest's results.
     pub(super) checked_loads: u32,
+}
+
+/// The tiles of an outer axis: some at the start, a range in the middle, some at the end, the rest of the axis.
+struct Partition {
+    extent: usize,
+    /// Points of a whole tile.
+    step: usize,
+    /// Points in whole tiles.
+    whole: usize,
+    /// The points of the tiles in the middle.
+    middle: Range<usize>,
+}
+
+impl Partition {
+    fn first_tiles(&self) -> impl Iterator<Item = usize> + use<> {
+        (0..self.middle.start).step_by(self.step)
+    }
+
+    fn last_tiles(&self) -> impl Iterator<Item = usize> + use<> {
+        (self.middle.end..self.whole).step_by(self.step)
+    }
 }
 
 /// Emits the function of a recipe into `func`, whose signature is set.
@@ -72,6 +98,7 @@ pub fn emit(
         extents: Space::new(),
         lane: build::lane_axis(recipe),
         tile: Tile::from_elem(1, recipe.kernel.outer.len()),
+        starts: vec![Starts::at(0); recipe.kernel.outer.len()],
         leaves,
         checked_loads: 0,
     };
@@ -97,51 +124,83 @@ impl Emitter<'_, '_> {
     /// The loop over the parallel axis: a part of its range, which begins at a multiple of the tile and ends at one, or
     /// at the end of the axis.
     fn parallel(&mut self, axis: Axis, rest: &[Axis], begin: Value, end: Value) {
-        let extent = self.recipe.kernel.outer[axis.0 as usize];
-        let step = self.step(axis);
-        let whole = extent / step * step;
-        let last = self.b.ins().iconst(types::I64, whole as i64);
-        let until = self.b.ins().smin(end, last);
-        self.tile[axis.0 as usize] = step;
-        self.fold_range((begin, until, step as i64), &[], |e, position, _| {
-            e.axes[axis.0 as usize] = Some(position);
-            e.outer(rest);
-            Vec::new()
-        });
-        if whole < extent {
-            let reaches_end = self.b.ins().icmp_imm_s(IntCC::SignedGreaterThan, end, whole as i64);
-            self.when(reaches_end, |e| e.remainder(axis, rest, whole, extent));
+        let part = self.partition(axis);
+        for tile in part.first_tiles() {
+            self.when_between(begin, end, tile, |e| e.tile_at(axis, rest, tile, part.step));
+        }
+        if part.middle.is_empty() {
+            // Nothing lies between the ends.
+        } else {
+            let bounds = [part.middle.start, part.middle.end].map(|n| self.b.ins().iconst(types::I64, n as i64));
+            let from = self.b.ins().smax(begin, bounds[0]);
+            let until = self.b.ins().smin(end, bounds[1]);
+            self.tiles_between(axis, rest, (from, until), &part);
+        }
+        for tile in part.last_tiles() {
+            self.when_between(begin, end, tile, |e| e.tile_at(axis, rest, tile, part.step));
+        }
+        if part.whole < part.extent {
+            let reaches_end = self.b.ins().icmp_imm_s(IntCC::SignedGreaterThan, end, part.whole as i64);
+            self.when(reaches_end, |e| e.tile_at(axis, rest, part.whole, part.extent - part.whole));
         }
     }
 
     fn outer(&mut self, order: &[Axis]) {
         let Some((&axis, rest)) = order.split_first() else { return self.tile_or_point() };
-        let extent = self.recipe.kernel.outer[axis.0 as usize];
-        let step = self.step(axis);
-        let whole = extent / step * step;
-        self.tile[axis.0 as usize] = step;
-        if whole == step {
-            self.axes[axis.0 as usize] = Some(self.b.ins().iconst(types::I64, 0));
-            self.outer(rest);
-        } else if whole > 0 {
-            let bounds = [0, whole as i64].map(|n| self.b.ins().iconst(types::I64, n));
-            self.fold_range((bounds[0], bounds[1], step as i64), &[], |e, position, _| {
-                e.axes[axis.0 as usize] = Some(position);
-                e.outer(rest);
-                Vec::new()
-            });
+        let part = self.partition(axis);
+        for tile in part.first_tiles() {
+            self.tile_at(axis, rest, tile, part.step);
         }
-        if whole < extent {
-            self.remainder(axis, rest, whole, extent);
+        if part.middle.len() == part.step {
+            self.tile_at(axis, rest, part.middle.start, part.step);
+        } else if !part.middle.is_empty() {
+            let bounds = [part.middle.start, part.middle.end].map(|n| self.b.ins().iconst(types::I64, n as i64));
+            self.tiles_between(axis, rest, (bounds[0], bounds[1]), &part);
+        }
+        for tile in part.last_tiles() {
+            self.tile_at(axis, rest, tile, part.step);
+        }
+        if part.whole < part.extent {
+            self.tile_at(axis, rest, part.whole, part.extent - part.whole);
         }
     }
 
-    /// The points of an axis beyond the last whole tile.
-    fn remainder(&mut self, axis: Axis, rest: &[Axis], whole: usize, extent: usize) {
-        self.axes[axis.0 as usize] = Some(self.b.ins().iconst(types::I64, whole as i64));
-        self.tile[axis.0 as usize] = extent - whole;
+    /// The tiles of an axis, those at its ends at which loads may be beyond an edge apart.
+    fn partition(&self, axis: Axis) -> Partition {
+        let extent = self.recipe.kernel.outer[axis.0 as usize];
+        let step = self.step(axis);
+        let whole = extent / step * step;
+        let edges = if self.lane.is_none() { None } else { self.recipe.edges() };
+        let ends = edges.map_or(Ends::default(), |edges| edges.ends(axis, extent, step));
+        let first = ends.first * step;
+        Partition { extent, step, whole, middle: first..(whole - ends.last * step).max(first) }
+    }
+
+    /// A loop over tiles that are all alike.
+    fn tiles_between(&mut self, axis: Axis, rest: &[Axis], (from, until): (Value, Value), part: &Partition) {
+        self.tile[axis.0 as usize] = part.step;
+        let last = part.middle.end - part.step;
+        self.starts[axis.0 as usize] = Starts { low: part.middle.start as i64, high: last as i64 };
+        self.fold_range((from, until, part.step as i64), &[], |e, position, _| {
+            e.axes[axis.0 as usize] = Some(position);
+            e.outer(rest);
+            Vec::new()
+        });
+    }
+
+    /// One tile of `points` points.
+    fn tile_at(&mut self, axis: Axis, rest: &[Axis], start: usize, points: usize) {
+        self.axes[axis.0 as usize] = Some(self.b.ins().iconst(types::I64, start as i64));
+        self.tile[axis.0 as usize] = points;
+        self.starts[axis.0 as usize] = Starts::at(start);
         self.outer(rest);
-        self.tile[axis.0 as usize] = self.step(axis);
+    }
+
+    fn when_between(&mut self, begin: Value, end: Value, place: usize, body: impl FnOnce(&mut Self)) {
+        let begun = self.b.ins().icmp_imm_s(IntCC::SignedLessThanOrEqual, begin, place as i64);
+        let open = self.b.ins().icmp_imm_s(IntCC::SignedGreaterThan, end, place as i64);
+        let both = self.b.ins().band(begun, open);
+        self.when(both, body);
     }
 
     /// The points of a whole tile along an axis.
@@ -151,7 +210,7 @@ impl Emitter<'_, '_> {
 
     fn tile_or_point(&mut self) {
         let Some(lane) = self.lane else { return self.point() };
-        let built = build::build(self.recipe, lane, &self.tile, super::leaf::clif::WIDTH);
+        let built = build::build(self.recipe, lane, &self.tile, &self.starts, self.leaves.width());
         let id = self.leaves.function(self.module, built.leaf);
         let function = self.module.declare_func_in_func(id, self.b.func);
         let arguments: Vec<Value> = built

@@ -5,13 +5,14 @@
 //! two loads.
 
 use super::lanes::Writer;
-use super::{Access, Address, Binary, Compare, Leaf, Logic, LoopId, Mask, Reduction, Unary, Vector};
+use super::{Access, Address, Binary, Compare, Lanes, Leaf, Logic, LoopId, Mask, Reduction, Starts, Unary, Vector};
 use crate::codegen::Recipe;
 use crate::codegen::elementary::{self, InLeaf};
 use fusewright_ir::kernel::{
     Affine, Axis, BinaryOp, BufferId, Combine, CompareOp, FoldKind, Index, Literal, Scalar, ScalarId, Space, UnaryOp,
 };
 use fusewright_ir::plan;
+use fusewright_ir::plan::edges::{self, Edges};
 use fusewright_ir::tensor::DType;
 use smallvec::SmallVec;
 use std::cell::RefCell;
@@ -88,6 +89,16 @@ pub fn lane_axis(recipe: &Recipe) -> Option<Axis> {
     supported(recipe, axis).then_some(axis)
 }
 
+fn bits_of(literal: Literal) -> u32 {
+    match literal {
+        Literal::F32(bits) | Literal::U32(bits) => bits,
+        Literal::I32(n) => n as u32,
+        Literal::I64(n) => n as i32 as u32,
+        Literal::U8(n) => u32::from(n),
+        Literal::Bool(truth) => u32::from(truth),
+    }
+}
+
 fn is_32_bits(dtype: DType) -> bool {
     matches!(dtype, DType::F32 | DType::I32 | DType::U32)
 }
@@ -153,31 +164,7 @@ fn supported(recipe: &Recipe, lane: Axis) -> bool {
             && is_32_bits(recipe.slots[store.buffer.0 as usize].dtype)
             && linear(recipe, lane, store.buffer, &store.at).is_some()
     });
-    scalars && folds && stores && loads_inside(recipe)
-}
-
-/// Whether every load is proven to be inside its buffer or halo wherever it is computed.
-fn loads_inside(recipe: &Recipe) -> bool {
-    let kernel = &recipe.kernel;
-    let roots = kernel.folds.iter().map(|fold| (&fold.inner, fold.value));
-    let mut roots = roots.chain(kernel.stores.iter().map(|store| (&store.inner, store.value)));
-    roots.all(|(inner, root)| {
-        let extents = kernel.space(inner);
-        kernel.body.reachable([root]).into_iter().all(|id| match kernel.body.get(id) {
-            Scalar::Load { buffer, at, outside } => {
-                let slot = &recipe.slots[buffer.0 as usize];
-                at.iter().enumerate().all(|(axis, index)| {
-                    let covered = outside.is_some() && slot.layout.halo_value == *outside;
-                    let (before, behind) = if covered { slot.layout.halo_of(axis) } else { (0, 0) };
-                    index.as_affine().is_some_and(|affine| {
-                        let (low, high) = affine.dividend_range(&extents);
-                        affine.divisor == 1 && -low <= before as i64 && high < (slot.dims[axis] + behind) as i64
-                    })
-                })
-            }
-            _ => true,
-        })
-    })
+    scalars && folds && stores && recipe.edges().is_some_and(|edges| edges.fit(kernel, &recipe.schedule))
 }
 
 /// The linear form of an access, where it has one.
@@ -217,14 +204,16 @@ fn linear(recipe: &Recipe, lane: Axis, buffer: BufferId, at: &[Index]) -> Option
     Some(form)
 }
 
-/// Writes the leaf of a tile.
-pub fn build(recipe: &Recipe, lane: Axis, tile: &Tile, width: usize) -> Built {
+/// Writes the leaf of a tile that starts within `starts` along each outer axis.
+pub fn build(recipe: &Recipe, lane: Axis, tile: &Tile, starts: &[Starts], width: usize) -> Built {
     let n_outer = recipe.kernel.outer.len();
     let mut builder = Builder {
         recipe,
         writer: Writer::new(width),
         lane,
         tile,
+        starts,
+        edges: recipe.edges().expect("checked by supported"),
         parameters: Vec::new(),
         positions: vec![Position::At(0); n_outer + MOST_INNER],
         scopes: vec![HashMap::new()],
@@ -288,6 +277,9 @@ struct Builder<'a> {
     writer: Writer,
     lane: Axis,
     tile: &'a Tile,
+    /// Where the tile starts along each outer axis.
+    starts: &'a [Starts],
+    edges: Edges,
     parameters: Vec<Parameter>,
     /// By axis; those of outer axes stay 0: they are in the parameters.
     positions: Vec<Position>,
@@ -312,7 +304,11 @@ impl Builder<'_> {
     /// All points of the tile: one for each vector.
     fn points(&self) -> Vec<Point> {
         let mut points = vec![Point::from_elem(0, self.n_outer() + 1)];
-        for (axis, &size) in self.tile.iter().enumerate() {
+        // Vectors of one row are neighbours: what is the same along them is needed for a short time only.
+        let lane = self.lane.0 as usize;
+        let others = (0..self.tile.len()).filter(|&axis| axis != lane);
+        for axis in others.chain((lane < self.tile.len()).then_some(lane)) {
+            let size = self.tile[axis];
             let (range, step) = match axis == self.lane.0 as usize {
                 true => (self.stretch.begin..self.stretch.begin + self.stretch.length, self.writer.width()),
                 false => (0..size, 1),
@@ -477,7 +473,7 @@ impl Builder<'_> {
         let kernel = &self.recipe.kernel;
         let (length, chunk) = (self.stretch.length, CHAINS * self.writer.width());
         let all = |builder: &mut Self| (0..kernel.stores.len()).for_each(|number| builder.store(number));
-        if self.lane_is_inner() || !kernel.folds.is_empty() || length <= chunk {
+        if self.lane_is_inner() || !kernel.folds.is_empty() || length <= chunk || !self.edges.is_empty() {
             return all(self);
         }
         let roots: Vec<ScalarId> = kernel.stores.iter().map(|store| store.value).collect();
@@ -538,13 +534,21 @@ impl Builder<'_> {
     fn write(&mut self, form: &Linear, buffer: BufferId, value: Vector, point: &Point) {
         let address = self.address(form, buffer, point);
         let access = match (self.lane_is_inner() && form.lane_step == 0, form.lane_step) {
-            (true, _) => Access::Vector { lanes: 1 },
+            (true, _) => Access::Vector { lanes: Lanes::first(1) },
             // Every lane has its own address, or a tile along an axis that the store does not have: one of equal values.
-            (false, 0) => Access::Vector { lanes: 1 },
-            (false, 1) => Access::Vector { lanes: self.used_lanes(point) },
-            (false, step) => Access::Strided { lanes: self.used_lanes(point), bytes: step * 4 },
+            (false, 0) => Access::Vector { lanes: Lanes::first(1) },
+            (false, 1) => Access::Vector { lanes: Lanes::first(self.used_lanes(point)) },
+            (false, step) => Access::Strided { lanes: Lanes::first(self.used_lanes(point)), bytes: step * 4 },
         };
         self.writer.store(value, address, access);
+    }
+
+    /// Whether blocks of the lane axis are whole vectors.
+    fn has_whole_blocks(&self) -> bool {
+        match self.recipe.schedule.vector {
+            Some(plan::Vector::Outer { lanes, .. }) => (lanes as usize).is_multiple_of(self.writer.width()),
+            _ => false,
+        }
     }
 
     /// Lanes of the vector at `point` that are points of the tile.
@@ -570,7 +574,8 @@ impl Builder<'_> {
         let extent_of = |axis: Axis| inner[axis.0 as usize - self.n_outer()];
         let extent = extent_of(axis);
         let steps: usize = order.iter().map(|&axis| extent_of(axis)).product();
-        if extent == 1 || steps * self.points().len() <= UNROLLED_POINTS {
+        let written_out = self.edges.must_unroll(axis);
+        if extent == 1 || written_out || steps * self.points().len() <= UNROLLED_POINTS {
             let mut carried = starts.to_vec();
             for i in 0..extent {
                 self.positions[axis.0 as usize] = Position::At(i as i64);
@@ -685,28 +690,29 @@ impl Builder<'_> {
                 let never = self.writer.compare(Compare::ILt, zero, zero);
                 return Value::Mask(if *truth { self.writer.not(never) } else { never });
             }
-            Scalar::Const(literal) => self.writer.bits(match *literal {
-                Literal::F32(bits) | Literal::U32(bits) => bits,
-                Literal::I32(n) => n as u32,
-                Literal::I64(n) => n as i32 as u32,
-                Literal::U8(n) => u32::from(n),
-                Literal::Bool(_) => unreachable!("handled above"),
-            }),
+            Scalar::Const(literal) => self.writer.bits(bits_of(*literal)),
             Scalar::Folded { fold, part } => {
                 let point = self.fold_point(*fold, point);
                 self.folded[&(*fold, *part, point)]
             }
             Scalar::Position(affine) => self.position(affine, point),
-            Scalar::Load { buffer, at, .. } => {
+            Scalar::Load { buffer, at, outside } => {
                 let form = linear(recipe, self.lane, *buffer, at).expect("checked by supported");
-                let address = self.address(&form, *buffer, point);
-                let lanes = if form.padded { self.writer.width() } else { self.used_lanes(point) };
-                let access = match form.lane_step {
-                    0 => Access::Broadcast,
-                    1 => Access::Vector { lanes },
-                    step => Access::Strided { lanes, bytes: step * 4 },
+                let whole_blocks = form.padded && self.has_whole_blocks();
+                let used = if whole_blocks { self.writer.width() } else { self.used_lanes(point) };
+                let lanes = if outside.is_some() && !self.edges.is_empty() {
+                    self.lanes_inside(*buffer, at, *outside, point, used)
+                } else {
+                    Lanes::first(used)
                 };
-                self.writer.load(address, access)
+                match *outside {
+                    Some(outside) if lanes.count() == 0 => self.writer.bits(bits_of(outside)),
+                    Some(outside) if lanes.count() < used && form.lane_step != 0 => {
+                        let inside = self.load(&form, *buffer, point, lanes);
+                        self.surrounded(inside, lanes, outside)
+                    }
+                    _ => self.load(&form, *buffer, point, lanes),
+                }
             }
             Scalar::Unary(op, a) => match dtype {
                 DType::Bool => {
@@ -769,6 +775,76 @@ impl Builder<'_> {
             },
         };
         Value::Vector(vector)
+    }
+
+    fn load(&mut self, form: &Linear, buffer: BufferId, point: &Point, lanes: Lanes) -> Vector {
+        let address = self.address(form, buffer, point);
+        let access = match form.lane_step {
+            0 => Access::Broadcast,
+            1 => Access::Vector { lanes },
+            step => Access::Strided { lanes, bytes: step * 4 },
+        };
+        self.writer.load(address, access)
+    }
+
+    /// `outside` in the lanes that are not in `lanes`; they are 0 in `inside`.
+    fn surrounded(&mut self, inside: Vector, lanes: Lanes, outside: Literal) -> Vector {
+        let bits = bits_of(outside);
+        if bits == 0 {
+            return inside;
+        }
+        let outside = self.writer.bits(bits);
+        let below = self.writer.blend(lanes.to, inside, outside);
+        if lanes.from == 0 { below } else { self.writer.blend(lanes.from, outside, below) }
+    }
+
+    /// Of the first `used` lanes those for which every index is within the buffer or its halo.
+    fn lanes_inside(
+        &self,
+        buffer: BufferId,
+        at: &[Index],
+        outside: Option<Literal>,
+        point: &Point,
+        used: usize,
+    ) -> Lanes {
+        let slot = &self.recipe.slots[buffer.0 as usize];
+        let (mut from, mut to) = (0, used);
+        for (dim, index) in at.iter().enumerate() {
+            let form = index.as_affine().expect("checked by supported");
+            // Edges are crossed along axes whose positions are known.
+            let Some((low, high)) = self.range(form, point) else { continue };
+            let (first, behind) = edges::bounds(&slot.layout, &slot.dims, dim, outside);
+            let step = form.coefficient(self.lane);
+            let is_inside = |lane: &usize| {
+                let moved = step * *lane as i64;
+                low + moved >= first && high + moved < behind
+            };
+            debug_assert!(
+                low == high || (0..used).all(|lane| is_inside(&lane)) || !(0..used).any(|lane| is_inside(&lane)),
+                "tiles that cross an edge start at one place"
+            );
+            let inside: Vec<usize> = (from..to).filter(is_inside).collect();
+            (from, to) = inside.first().map_or((0, 0), |&first| (first, inside[inside.len() - 1] + 1));
+        }
+        Lanes { from, to }
+    }
+
+    /// The least and greatest value of a form at lane 0 of a point; `None` where it moves with a loop of the leaf.
+    fn range(&self, form: &Affine, point: &Point) -> Option<(i64, i64)> {
+        let (mut low, mut high) = (form.offset, form.offset);
+        for &(axis, k) in &form.terms {
+            let i = axis.0 as usize;
+            let (a, b) = match self.positions[i] {
+                _ if i < self.n_outer() => {
+                    let (starts, offset) = (self.starts[i], i64::from(point[i]));
+                    (k * (starts.low + offset), k * (starts.high + offset))
+                }
+                Position::At(place) => (k * place, k * place),
+                Position::Loop { .. } => return None,
+            };
+            (low, high) = (low + a.min(b), high + a.max(b));
+        }
+        Some((low, high))
     }
 
     fn unary(&mut self, op: UnaryOp, a: Vector) -> Vector {

@@ -1,6 +1,8 @@
 //! Leaves on any machine that Cranelift supports: 128-bit vectors in plain CLIF.
 
-use super::{Access, Address, Binary, Compare, Inst, Leaf, Logic, Loop, LoopId, Mask, Reduction, Shift, Unary, Vector};
+use super::{
+    Access, Address, Binary, Compare, Inst, Lanes, Leaf, Logic, Loop, LoopId, Mask, Reduction, Shift, Unary, Vector,
+};
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::immediates::V128Imm;
 use cranelift_codegen::ir::{
@@ -337,7 +339,7 @@ impl Lowering<'_, '_> {
                 let one = self.b.ins().load(types::F32, flags, pointer, offset as i32);
                 return self.b.ins().splat(types::F32X4, one);
             }
-            Access::Vector { lanes: WIDTH } => {
+            Access::Vector { lanes } if lanes.count() == WIDTH => {
                 // Neighbours in memory, but a vector at any address.
                 return self.b.ins().load(types::F32X4, MemFlagsData::new().with_notrap(), pointer, offset as i32);
             }
@@ -345,7 +347,7 @@ impl Lowering<'_, '_> {
             Access::Strided { lanes, bytes } => (lanes, bytes),
         };
         let mut value = self.constant([0; WIDTH], types::F32X4);
-        for lane in 0..lanes {
+        for lane in lanes.from..lanes.to {
             let at = offset + lane as i64 * step;
             let (pointer, at) = match i32::try_from(at) {
                 Ok(at) => (pointer, at),
@@ -360,16 +362,16 @@ impl Lowering<'_, '_> {
     fn store(&mut self, value: Value, pointer: Value, offset: i64, access: Access) {
         let flags = MemFlagsData::trusted();
         let (lanes, step) = match access {
-            Access::Vector { lanes: WIDTH } => {
+            Access::Vector { lanes } if lanes.count() == WIDTH => {
                 let flags = MemFlagsData::new().with_notrap();
                 self.b.ins().store(flags, value, pointer, offset as i32);
                 return;
             }
-            Access::Broadcast => (1, 4),
+            Access::Broadcast => (Lanes::first(1), 4),
             Access::Vector { lanes } => (lanes, 4),
             Access::Strided { lanes, bytes } => (lanes, bytes),
         };
-        for lane in 0..lanes {
+        for lane in lanes.from..lanes.to {
             let at = offset + lane as i64 * step;
             let (pointer, at) = match i32::try_from(at) {
                 Ok(at) => (pointer, at),

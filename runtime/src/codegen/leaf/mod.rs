@@ -1,11 +1,12 @@
 //! The vector IR: the innermost body of a kernel, as straight-line vector code and counted loops.
 //!
 //! A leaf computes one register tile. It is written once (`build`), and lowered for each target: to plain CLIF on
-//! 128-bit vectors (`clif`), which every machine that Cranelift supports runs.
+//! 128-bit vectors (`clif`), which every machine that Cranelift supports runs, and to AVX-512 or AVX2 (`x64`).
 
 pub mod build;
 pub mod clif;
 pub mod lanes;
+pub mod x64;
 
 use smallvec::SmallVec;
 
@@ -56,20 +57,41 @@ pub struct Address {
     pub offset: i64,
 }
 
+/// The lanes `from..to` of a vector, one at least. Addresses are those of lane 0, in use or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Lanes {
+    /// The first.
+    pub from: usize,
+    /// The one behind the last.
+    pub to: usize,
+}
+
+impl Lanes {
+    /// The first lanes.
+    pub fn first(n: usize) -> Lanes {
+        Lanes { from: 0, to: n }
+    }
+
+    /// How many.
+    pub fn count(self) -> usize {
+        self.to - self.from
+    }
+}
+
 /// How lanes relate to memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Access {
-    /// The first `lanes` lanes are neighbours; the other lanes are 0 when read, and not written.
+    /// Lanes are neighbours. Those outside of `lanes` are 0 when read, and not written; their memory is not touched.
     Vector {
-        /// 1 to the width.
-        lanes: usize,
+        /// Which lanes.
+        lanes: Lanes,
     },
     /// One element for all lanes.
     Broadcast,
-    /// The first `lanes` lanes are `bytes` apart; the other lanes are 0 when read, and not written.
+    /// Lanes are `bytes` apart. Those outside of `lanes` are 0 when read, and not written; their memory is not touched.
     Strided {
-        /// 1 to the width.
-        lanes: usize,
+        /// Which lanes.
+        lanes: Lanes,
         /// The distance.
         bytes: i64,
     },
@@ -155,6 +177,22 @@ pub enum Reduction {
     Product,
     Max,
     Min,
+}
+
+/// The places at which the tiles of one leaf start along an outer axis: both ends count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Starts {
+    /// The first.
+    pub low: i64,
+    /// The last.
+    pub high: i64,
+}
+
+impl Starts {
+    /// One place.
+    pub fn at(place: usize) -> Starts {
+        Starts { low: place as i64, high: place as i64 }
+    }
 }
 
 /// One instruction.
