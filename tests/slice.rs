@@ -31,6 +31,7 @@ fn pool() -> Op {
         padding: Padding::All(0),
         dilation: PerAxis::All(1),
         ceil_mode: false,
+        indices: false,
     })
 }
 

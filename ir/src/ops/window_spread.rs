@@ -53,7 +53,7 @@ impl OpSpec for WindowSpread {
         let mut at: Vec<Index> = axes[..plain].iter().map(|&axis| axis.into()).collect();
         let mut taps = Vec::new();
         for (i, slide) in slides.iter().enumerate() {
-            if slide.kernel == slide.stride && slide.before == 0 && self.lengths[i] % slide.kernel == 0 {
+            if slide.kernel == slide.stride && slide.before == 0 && self.lengths[i].is_multiple_of(slide.kernel) {
                 // Windows side by side: the only one is that of the pixel's block.
                 let table: Vec<i64> = (0..self.lengths[i]).map(|place| (place / slide.kernel) as i64).collect();
                 at.push(Index::Table { table: table.into(), at: axes[plain + i].into() });
