@@ -4,6 +4,7 @@ use crate::compile::{Compilation, Options, compile_graph};
 use crate::error::Error;
 use crate::ir::{Array, Bindings, Data, Diagnostic, Diagnostics, Tensor, TensorType};
 use crate::model::Model;
+use crate::passes::differentiate;
 use crate::runtime::{self, RunError, Settings, Threads, View, ViewMut};
 use crate::weights::{Weights, parameters};
 use std::collections::BTreeMap;
@@ -99,12 +100,19 @@ impl Executable {
         let bound = model.bind(bindings)?;
         let bind = start.elapsed();
         let extra = self.sized_by_symbols(&bound)?;
-        let (mut compilation, plan) = compile_graph(bound.graph().clone(), options);
+        let start = Instant::now();
+        let gradients = &bound.definition().gradients;
+        let graph = differentiate::requested(bound.graph().clone(), gradients).map_err(|faults| bound.fault(faults))?;
+        let differentiate = start.elapsed();
+        let (mut compilation, plan) = compile_graph(graph, options);
         let settings = Settings { isa: options.isa, verify: options.verify, listings: options.listings };
         let start = Instant::now();
         let executable =
             runtime::Executable::new(plan, settings, |name| weights.get(name).or_else(|| extra.get(name)))?;
         compilation.stages.insert(0, ("bind", bind));
+        if !gradients.is_empty() {
+            compilation.stages.insert(1, ("differentiate", differentiate));
+        }
         compilation.stages.push(("generate", start.elapsed()));
         Ok(Planned { executable: Arc::new(executable), compilation })
     }

@@ -4,8 +4,9 @@ use crate::compile::Options;
 use crate::data::files;
 use crate::error::Error;
 use crate::executable::Executable;
-use crate::ir::model::Classes;
+use crate::ir::model::{Classes, Gradient};
 use crate::ir::{self, Bindings, Diagnostic, Diagnostics, Graph};
+use crate::passes::differentiate;
 use crate::weights::Weights;
 use std::path::{Path, PathBuf};
 
@@ -27,7 +28,7 @@ impl Model {
         let text = files::read_text(path)?;
         let name = path.display().to_string();
         let definition = ir::Model::parse(&name, &text).map_err(|faults| Error::in_text(&name, &text, faults))?;
-        Ok(Model { definition, folder: Some(path.parent().unwrap_or(Path::new("")).to_path_buf()) })
+        Model { definition, folder: Some(path.parent().unwrap_or(Path::new("")).to_path_buf()) }.checked()
     }
 
     /// The model that a text in RON describes. Files that it names are not found.
@@ -37,7 +38,15 @@ impl Model {
     pub fn parse(text: &str) -> Result<Model, Error> {
         let name = "model";
         let definition = ir::Model::parse(name, text).map_err(|faults| Error::in_text(name, text, faults))?;
-        Ok(Model { definition, folder: None })
+        Model { definition, folder: None }.checked()
+    }
+
+    /// Holds the gradients that the text asks for to what is known of the graph.
+    fn checked(self) -> Result<Model, Error> {
+        let Model { definition, .. } = &self;
+        let result = differentiate::check_requested(&definition.graph, &definition.gradients);
+        result.map_err(|faults| self.fault(faults))?;
+        Ok(self)
     }
 
     /// The model of a graph that was built in Rust, with [`ir::GraphBuilder`].
@@ -66,6 +75,45 @@ impl Model {
     /// The network.
     pub fn graph(&self) -> &Graph {
         &self.definition.graph
+    }
+
+    /// The same model with more results: the gradients of `of`, an output or a layer, by inputs, parameters or layers, each
+    /// called `OF.grad.BY`. Of a value of many elements it is the gradient of their sum. A gradient may be differentiated
+    /// in its turn.
+    ///
+    /// ```
+    /// use fusewright::{Model, Options, Tensor, bindings};
+    ///
+    /// let model = Model::parse(
+    ///     r#"(
+    ///         fusewright: 1,
+    ///         inputs: [(name: "x", shape: [N])],
+    ///         layers: [Square, Sum(name: "energy")],
+    ///     )"#,
+    /// )?;
+    /// let slope = model.gradient("energy", &["x"])?;
+    /// let mut session = slope.compile(Options::default())?.session(&bindings([("N", 2)]))?;
+    /// let x = Tensor::from_vec(&[2], vec![3f32, -4.0]);
+    /// let results = session.run_tensors(&[("x", &x)])?;
+    /// assert_eq!(results[0].1.as_slice::<f32>(), Some(&[25.0][..]));
+    /// assert_eq!((results[1].0.as_str(), results[1].1.as_slice::<f32>()), ("energy.grad.x", Some(&[6.0, -8.0][..])));
+    /// # Ok::<(), fusewright::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Names that nothing has, and values that `of` does not depend on by way of layers that have gradients.
+    pub fn gradient(&self, of: &str, by: &[&str]) -> Result<Model, Error> {
+        let mut model = self.clone();
+        for by in by {
+            let (name, of, by) = (format!("{of}.grad.{by}"), of.to_string(), by.to_string());
+            let gradient = Gradient { name, of, by, upstream: None, span: None };
+            model
+                .definition
+                .check_gradient(&gradient, &model.definition.gradients)
+                .map_err(|faults| self.fault(faults))?;
+            model.definition.gradients.push(gradient);
+        }
+        model.checked()
     }
 
     /// The number of elements in all learned parameters, without the statistics that batch norm keeps; `None` while it

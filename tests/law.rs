@@ -10,6 +10,7 @@ use fusewright::passes::plan::Winograd;
 use std::io::Write;
 use support::convolve;
 use support::found;
+use support::gradients;
 use support::grow::{self, Style};
 use support::network::{Network, What};
 use support::shrink::shrink;
@@ -57,12 +58,15 @@ fn winograd(seed: u64) -> Winograd {
     }
 }
 
-fn law(network: &Network, _: Style) -> Result<Report, Failure> {
+fn law(network: &Network, style: Style) -> Result<Report, Failure> {
     let built = network.build().ok_or_else(|| Failure {
         stage: "build".to_string(),
         problem: "layers that were checked one by one are refused".to_string(),
     })?;
-    check(&built, trial(network))
+    if !style.gradients {
+        return check(&built, trial(network));
+    }
+    gradients::of(&built, network.seed).map_or(Ok(Report::default()), |built| check(&built, trial(network)))
 }
 
 fn explain(seed: u64, network: Network, failure: Failure, style: Style) -> String {
@@ -106,6 +110,27 @@ seeds! {
     the_law_holds_6 6
     the_law_holds_7 7
     the_law_holds_8 8
+}
+
+/// The number of networks in each test of gradients, whose graphs are larger.
+const GRADIENTS: u64 = 130;
+
+macro_rules! gradient_seeds {
+    ($($name:ident $number:literal)*) => { $(
+        #[test]
+        fn $name() {
+            let first = $number * 1_000_000;
+            let report = hold(first..first + GRADIENTS, Style { gradients: true, ..Style::default() });
+            let elements = report.elements;
+            assert!(report.tight * 100 >= elements * 70, "of {elements} elements {} are held tightly", report.tight);
+        }
+    )* };
+}
+gradient_seeds! {
+    the_law_holds_of_gradients_1 11
+    the_law_holds_of_gradients_2 12
+    the_law_holds_of_gradients_3 13
+    the_law_holds_of_gradients_4 14
 }
 
 #[test]
@@ -192,5 +217,6 @@ fn replay() {
         None => (number(&text), number(&text) + 1),
     };
     println!("{}", grow::network(first, Style::default()).build().expect("it fits").graph);
-    println!("{:?}", hold(first..end, Style::default()));
+    let gradients = std::env::var_os("LAW_GRADIENTS").is_some();
+    println!("{:?}", hold(first..end, Style { gradients, ..Style::default() }));
 }

@@ -99,6 +99,11 @@ impl Diagnostics {
         self.0.push(diagnostic);
     }
 
+    /// Adds all that a check has found.
+    pub fn include(&mut self, result: Result<(), Diagnostics>) {
+        self.0.extend(result.err().into_iter().flat_map(|found| found.0));
+    }
+
     /// All of them as text, in the order of their places.
     pub fn render(&self, source: Option<Source<'_>>, color: bool) -> String {
         let mut sorted: Vec<&Diagnostic> = self.0.iter().collect();

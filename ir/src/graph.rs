@@ -204,6 +204,19 @@ impl Graph {
         result
     }
 
+    /// The value that a text means: a result by its name, else the first output of a node, or `name:port`.
+    pub fn find_value(&self, text: &str) -> Option<ValueId> {
+        if let Some(output) = self.outputs.iter().find(|output| output.name == text) {
+            return Some(output.value);
+        }
+        if let Some(node) = self.find(text) {
+            return Some(node.into());
+        }
+        let (name, port) = text.rsplit_once(':')?;
+        let (node, port) = (self.find(name)?, port.parse::<u32>().ok()?);
+        ((port as usize) < self.node(node).types.len()).then_some(ValueId { node, port })
+    }
+
     /// The node of this name.
     pub fn find(&self, name: &str) -> Option<NodeId> {
         self.nodes().find(|(_, node)| node.name == name).map(|(id, _)| id)

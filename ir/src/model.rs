@@ -15,6 +15,8 @@ pub struct Model {
     pub name: String,
     /// The network; axes may be symbols until [`Model::bind`].
     pub graph: Graph,
+    /// Gradients that are results too, in their order; their nodes are made when all sizes are known.
+    pub gradients: Vec<Gradient>,
     /// How images become inputs, for the inputs that say so.
     pub images: Vec<(String, Image)>,
     /// What the network tells apart.
@@ -27,6 +29,21 @@ pub struct Model {
     pub path: String,
     /// The text that the spans of the graph refer to; empty where the model was built in Rust.
     pub text: String,
+}
+
+/// A gradient that a model gives beside its outputs: of a value, by another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gradient {
+    /// The name users fetch it by.
+    pub name: String,
+    /// The value whose elements are summed: the name of an output, of a layer, or of a gradient before this one.
+    pub of: String,
+    /// What it is by: the name of an input, a parameter or a layer. The gradient has its shape.
+    pub by: String,
+    /// An input or a layer of the shape of `of`, by whose elements those of `of` are multiplied before they are summed.
+    pub upstream: Option<String>,
+    /// Where it stands in the text.
+    pub span: Option<Span>,
 }
 
 /// How an image becomes an input: `(pixel * scale - mean) / std`, channel by channel, where a pixel is 0 to 255.
@@ -85,6 +102,37 @@ impl Model {
     /// same graph.
     pub fn to_ron(&self) -> String {
         crate::text::print(self)
+    }
+
+    /// Whether the names of a gradient mean something, beside the graph and the gradients `before` it.
+    ///
+    /// # Errors
+    /// Names that are taken or that nothing has.
+    pub fn check_gradient(&self, gradient: &Gradient, before: &[Gradient]) -> Result<(), Diagnostics> {
+        let mut faults = Diagnostics::default();
+        let what =
+            |what: &str| Diagnostic::new(format!("gradient `{}`: {what}", gradient.name)).at(gradient.span.clone());
+        let mut taken =
+            self.graph.outputs.iter().map(|output| &output.name).chain(before.iter().map(|other| &other.name));
+        if taken.any(|name| *name == gradient.name) {
+            faults.push(what("the name is taken").expected("a name that no output has"));
+        }
+        for (field, name) in
+            [("of", Some(&gradient.of)), ("by", Some(&gradient.by)), ("upstream", gradient.upstream.as_ref())]
+        {
+            let Some(name) = name else { continue };
+            if self.graph.find_value(name).is_some() || field != "by" && before.iter().any(|other| other.name == *name)
+            {
+                continue;
+            }
+            let names = self.graph.nodes().map(|(_, node)| node.name.as_str()).take(5000);
+            let meant = crate::diagnostic::closest(name, names).map(|meant| format!("did you mean `{meant}`?"));
+            let mut fault = what(&format!("there is no `{name}`"));
+            fault.expected = Some(format!("`{field}: \"NAME\"` of an input, a parameter or a layer"));
+            fault.help = meant;
+            faults.push(fault);
+        }
+        faults.into_result()
     }
 
     /// The text and its name, for rendering diagnostics.

@@ -4,9 +4,10 @@
 //! asked for the gradients of its operands. Only operands on a path from what is wanted are asked for. The new nodes have
 //! the names and places of the layers they come from.
 
+use fusewright_ir::model::Gradient;
 use fusewright_ir::ops::{Backward, Constant, Expand, Map, Op, common::Length};
 use fusewright_ir::tensor::Tensor;
-use fusewright_ir::{Diagnostic, Diagnostics, Graph, GraphBuilder, NodeId, NodeMap, ValueId};
+use fusewright_ir::{Diagnostic, Diagnostics, Graph, GraphBuilder, NodeId, NodeMap, Output, ValueId};
 use std::collections::HashMap;
 
 /// Adds the gradients of `of` by each value of `by`, in their order: of the sum of its elements, each times that of
@@ -53,6 +54,49 @@ pub fn differentiate(
     }
     build.set_span(None);
     Ok((build.finish(), results))
+}
+
+/// Adds the gradients that a model asks for as results of its graph. Every shape is a number.
+///
+/// # Errors
+/// As [`differentiate`].
+///
+/// # Panics
+/// Where a name means nothing: [`Model::check_gradient`](fusewright_ir::Model::check_gradient) tells of that.
+pub fn requested(mut graph: Graph, gradients: &[Gradient]) -> Result<Graph, Diagnostics> {
+    let mut rest = gradients;
+    while let Some(first) = rest.first() {
+        // Those of one value are made in one sweep.
+        let alike = |other: &&Gradient| (&other.of, &other.upstream) == (&first.of, &first.upstream);
+        let (now, later) = rest.split_at(rest.iter().take_while(alike).count());
+        let value = |name: &str| graph.find_value(name).expect("verified: the names of gradients mean something");
+        let by: Vec<ValueId> = now.iter().map(|gradient| value(&gradient.by)).collect();
+        let (of, upstream) = (value(&first.of), first.upstream.as_deref().map(value));
+        let (whole, results) = differentiate(graph, of, upstream, &by)?;
+        graph = whole;
+        for (gradient, value) in now.iter().zip(results) {
+            graph.outputs.push(Output { name: gradient.name.clone(), value });
+        }
+        rest = later;
+    }
+    Ok(graph)
+}
+
+/// What can be told of the gradients of a model before its sizes are known: that there are layers with gradients all the
+/// way. Those of other gradients are told of later.
+///
+/// # Errors
+/// As [`differentiate`].
+pub fn check_requested(graph: &Graph, gradients: &[Gradient]) -> Result<(), Diagnostics> {
+    let mut faults = Diagnostics::default();
+    for gradient in gradients {
+        let value = |name: &String| graph.find_value(name);
+        let upstream = gradient.upstream.as_ref().and_then(value);
+        if let (Some(of), Some(by)) = (value(&gradient.of), value(&gradient.by)) {
+            faults.include(check(graph, of, upstream, &[by]));
+        }
+    }
+    faults.into_result()
 }
 
 /// The gradients on the way.
@@ -124,6 +168,28 @@ fn moving(graph: &Graph, by: &[ValueId]) -> NodeMap<bool> {
     moves
 }
 
+/// Whether `of` moves with the values of a node, floats all the way.
+fn reaching(graph: &Graph, of: ValueId) -> NodeMap<bool> {
+    let mut reaches = NodeMap::filled(graph, false);
+    reaches[of.node] = true;
+    for id in graph.topological().into_iter().rev() {
+        if reaches[id] {
+            let operands = graph.node(id).inputs.iter().filter(|&&value| graph.value_type(value).dtype.is_float());
+            operands.for_each(|value| reaches[value.node] = true);
+        }
+    }
+    reaches
+}
+
+/// The inputs and parameters that `of` may be differentiated by, in the order of their nodes.
+pub fn sources(graph: &Graph, of: ValueId) -> Vec<ValueId> {
+    let reaches = reaching(graph, of);
+    let is_source = |op: &Op| matches!(op, Op::Input(_) | Op::Parameter(_));
+    let nodes =
+        graph.nodes().filter(|(id, node)| reaches[*id] && is_source(&node.op) && node.types[0].dtype.is_float());
+    nodes.map(|(id, _)| id.into()).collect()
+}
+
 fn check(graph: &Graph, of: ValueId, upstream: Option<ValueId>, by: &[ValueId]) -> Result<(), Diagnostics> {
     let mut faults = Diagnostics::default();
     for &value in by.iter().chain([&of]) {
@@ -142,14 +208,7 @@ fn check(graph: &Graph, of: ValueId, upstream: Option<ValueId>, by: &[ValueId]) 
         faults.push(fault.expected(wanted.to_string()).found(found.to_string()));
     }
     faults.into_result()?;
-    let mut reaches = NodeMap::filled(graph, false);
-    reaches[of.node] = true;
-    for id in graph.topological().into_iter().rev() {
-        if reaches[id] {
-            let operands = graph.node(id).inputs.iter().filter(|&&value| graph.value_type(value).dtype.is_float());
-            operands.for_each(|value| reaches[value.node] = true);
-        }
-    }
+    let reaches = reaching(graph, of);
     let mut faults = Diagnostics::default();
     for &value in by.iter().filter(|value| !reaches[value.node]) {
         faults.push(apart(graph, of, value));

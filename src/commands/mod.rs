@@ -8,6 +8,7 @@ mod digits;
 mod dot;
 pub mod eval;
 pub mod fmt;
+mod gradients;
 mod html;
 pub mod init;
 pub mod output;

@@ -17,6 +17,8 @@ use std::ops::RangeInclusive;
 pub struct Style {
     /// Whether infinities and NaN are among the inputs.
     pub special: bool,
+    /// Whether the results are the gradients of the network's results by its inputs and parameters.
+    pub gradients: bool,
 }
 
 /// The names of all layers.

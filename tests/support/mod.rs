@@ -4,6 +4,7 @@
 pub mod attributes;
 pub mod convolve;
 pub mod found;
+pub mod gradients;
 pub mod grow;
 pub mod network;
 pub mod random;

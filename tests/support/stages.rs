@@ -103,7 +103,8 @@ pub fn check(built: &Built, trial: Trial) -> Check<Report> {
     let mut random = Random::new(trial.seed);
     let programs = [("unfused", unfused, &values, &bounds), ("fused", fused, &fused_values, &fused_bounds)];
     for (name, program, values, bounds) in programs {
-        let options = PlanOptions { winograd: trial.winograd, ..PlanOptions::default() };
+        let long_fold = if trial.seed.is_multiple_of(3) { 4 } else { PlanOptions::default().long_fold };
+        let options = PlanOptions { winograd: trial.winograd, long_fold, ..PlanOptions::default() };
         let stage = format!("rewrite ({name})");
         let rewritten = guarded(&stage, || Ok(rewrite(program.clone(), &options)))?;
         let (new_values, new_bounds);
@@ -120,9 +121,12 @@ pub fn check(built: &Built, trial: Trial) -> Check<Report> {
             (&new_values, &new_bounds)
         };
         for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
-            let options = PlanOptions { machine: machine(isa), winograd: Winograd::Never, ..PlanOptions::default() };
-            // Where folds of a few points are long, hardly any kernel stays whole.
-            let options = if trial.seed.is_multiple_of(3) { PlanOptions { long_fold: 4, ..options } } else { options };
+            let options = PlanOptions {
+                machine: machine(isa),
+                winograd: Winograd::Never,
+                long_fold: usize::MAX,
+                ..PlanOptions::default()
+            };
             let plan = guarded("plan", || Ok(plan_of(rewritten.clone(), &options)))?;
             let mut other = plan.clone();
             schedule::randomise(&mut other, &mut random);

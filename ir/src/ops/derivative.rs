@@ -7,7 +7,8 @@ use super::*;
 use crate::graph::ValueId;
 use crate::jet::Jet;
 use crate::kernel::formula::{Formula, Term};
-use crate::kernel::{KernelBuilder, Literal, ScalarId, Slope, derivative};
+use crate::kernel::{Affine, Index, KernelBuilder, Literal, ScalarDag, ScalarId, Slope, derivative};
+use std::collections::HashMap;
 
 /// A function f of scalars x, differentiated step by step: with g0 = f(x), step k is `g(k) = u(k) * d g(k-1) / d by(k)`,
 /// where `by` names an operand among x, u(1), u(2) and so on. Operands are x, then one u a step; they broadcast.
@@ -64,17 +65,9 @@ impl Derivative {
     ) -> Option<ValueId> {
         let dims = back.dims(operands[by]);
         let derivative = Derivative { of: of.clone(), by: steps.iter().copied().chain([by as u8]).collect() };
-        // Operands of no tensor in particular: only the form of the derivative is asked for.
         let mut k = KernelBuilder::new(&[]);
-        let types = operands.iter().map(|&value| back.ty(value).dtype);
-        let loads: Vec<ScalarId> = types
-            .enumerate()
-            .map(|(i, dtype)| {
-                let operand = Operand { buffer: BufferId(i as u32), dtype, dims: Vec::new() };
-                k.load(&operand, [] as [crate::kernel::Index; 0])
-            })
-            .collect();
-        let gradient = match derivative.slope(&mut k, &loads) {
+        let places = placeholders(&mut k, operands.iter().map(|&value| back.ty(value).dtype));
+        let gradient = match derivative.slope(&mut k, &places) {
             Slope::Zero => return None,
             Slope::One => upstream,
             Slope::Scalar(_) => {
@@ -100,6 +93,34 @@ impl Derivative {
         }
         derivative(k, value, operands[*last as usize])
     }
+}
+
+/// Operands of no tensor in particular, all different: of two operands that are one value, each has its own part in a
+/// derivative.
+fn placeholders(k: &mut KernelBuilder, types: impl Iterator<Item = DType>) -> Vec<ScalarId> {
+    let place = |(i, dtype)| {
+        let operand = Operand { buffer: BufferId(i as u32), dtype, dims: Vec::new() };
+        k.load(&operand, [] as [Index; 0])
+    };
+    types.enumerate().map(place).collect()
+}
+
+/// The scalar of `from` in another kernel, where `operands` are in the place of `places`.
+fn moved(
+    k: &mut KernelBuilder,
+    from: &ScalarDag,
+    value: ScalarId,
+    places: &[ScalarId],
+    operands: &[ScalarId],
+) -> ScalarId {
+    let mut new: HashMap<ScalarId, ScalarId> = places.iter().copied().zip(operands.iter().copied()).collect();
+    for id in from.reachable([value]) {
+        if !new.contains_key(&id) {
+            let scalar = from.get(id).map(|operand| new[&operand], Affine::clone);
+            new.insert(id, k.scalar(scalar, from.dtype(id)));
+        }
+    }
+    new[&value]
 }
 
 /// `slope * u`.
@@ -141,8 +162,11 @@ impl OpSpec for Derivative {
         let axes = k.outer_axes();
         let operands: Vec<ScalarId> =
             site.inputs.iter().map(|input| k.load(input, broadcast_at(input, &axes))).collect();
-        let slope = self.slope(&mut k, &operands);
-        let value = times(&mut k, slope, operands[operands.len() - 1]);
+        let mut form = KernelBuilder::new(&[]);
+        let places = placeholders(&mut form, site.inputs.iter().map(|input| input.dtype));
+        let slope = self.slope(&mut form, &places);
+        let value = times(&mut form, slope, places[places.len() - 1]);
+        let value = moved(&mut k, form.scalars(), value, &places, &operands);
         k.store(out, axes, value);
         vec![k.finish()]
     }

@@ -35,6 +35,7 @@
 //! | `parameters` | `"name": (shape, dtype, init, trainable)`, for those that no layer makes or that several share |
 //! | `layers` | layers in order, each earlier than its users |
 //! | `outputs` | names of layers, or `{"name": "layer"}`; the last layer where nothing is said |
+//! | `grad` | gradients beside the outputs: `{"dx": (of: "loss", by: "x")}` is that of the sum of all elements of `loss` by the input, parameter or layer `x`; `upstream: "u"` weighs the elements |
 //! | `weights` | a safetensors file in the folder of the model |
 //! | `classes` | names, or a text file with one a line in the folder of the model |
 //! | `seed` | of the initialisers |

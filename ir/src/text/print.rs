@@ -3,7 +3,7 @@
 use super::sections::default_init;
 use super::{fields, format};
 use crate::graph::{Graph, Node, NodeId, NodeMap, ValueId};
-use crate::model::{Classes, Model};
+use crate::model::{Classes, Gradient, Model};
 use crate::ops::{Initializer, Op, ParameterSpec};
 use crate::tensor::{Data, TensorType};
 use std::fmt::Write;
@@ -34,6 +34,7 @@ pub(crate) fn print(model: &Model) -> String {
     section(&mut out, "parameters", ('{', '}'), all(&free));
     section(&mut out, "layers", ('[', ']'), layers.text);
     outputs(&mut out, graph, layers.last);
+    section(&mut out, "grad", ('{', '}'), model.gradients.iter().map(gradient).collect());
     if let Some(weights) = &model.weights {
         push(&mut out, format_args!("weights: {},", fields(weights)));
     }
@@ -99,6 +100,12 @@ fn parameter(node: &Node) -> Option<String> {
         text += ", trainable: false";
     }
     Some(text + ")")
+}
+
+fn gradient(gradient: &Gradient) -> String {
+    let upstream = gradient.upstream.as_ref().map_or(String::new(), |name| format!(", upstream: {}", fields(name)));
+    let Gradient { name, of, by, .. } = gradient;
+    format!("{}: (of: {}, by: {}{upstream})", fields(name), fields(of), fields(by))
 }
 
 fn outputs(out: &mut String, graph: &Graph, last: Option<ValueId>) {

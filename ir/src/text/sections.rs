@@ -5,7 +5,7 @@ use super::expand::{Block, Expander, Slot};
 use super::value::{Field, Kind, Name, Value, count};
 use crate::diagnostic::{Diagnostic, Diagnostics, closest};
 use crate::dim::Dim;
-use crate::model::{Classes, Image, Model};
+use crate::model::{Classes, Gradient, Image, Model};
 use crate::ops::{Initializer, Op, Parameter, layer_kind};
 use crate::tensor::{DType, Data, Tensor, TensorType};
 use crate::verify::size_fault;
@@ -18,7 +18,7 @@ use std::rc::Rc;
 const VERSION: i128 = 1;
 
 /// All sections, in the order in which they are usually written.
-const SECTIONS: [&str; 11] = [
+const SECTIONS: [&str; 12] = [
     "fusewright",
     "name",
     "inputs",
@@ -27,6 +27,7 @@ const SECTIONS: [&str; 11] = [
     "parameters",
     "layers",
     "outputs",
+    "grad",
     "weights",
     "classes",
     "seed",
@@ -42,9 +43,15 @@ pub(crate) fn read_model(path: &str, text: &str) -> Result<Model, Diagnostics> {
     let Reader { file, mut model, .. } = reader;
     file.faults.into_result()?;
     model.graph = file.builder.finish();
+
     model.path = path.to_string();
     model.text = text.to_string();
     crate::verify(&model.graph)?;
+    let mut faults = Diagnostics::default();
+    for (i, gradient) in model.gradients.iter().enumerate() {
+        faults.include(model.check_gradient(gradient, &model.gradients[..i]));
+    }
+    faults.into_result()?;
     Ok(model)
 }
 
@@ -100,6 +107,7 @@ impl<'v> Reader<'v> {
         self.parameters();
         let last = self.layers(file, first);
         self.outputs(last);
+        self.gradients();
         if let Some(field) = self.sections.get("weights").copied() {
             self.model.weights = self.path(field);
         }
@@ -419,6 +427,22 @@ impl<'v> Reader<'v> {
         }
     }
 
+    /// Names are looked up once the graph is whole.
+    fn gradients(&mut self) {
+        for (name, value) in self.pairs("grad") {
+            let text = match GradientText::deserialize(value) {
+                Ok(text) => text,
+                Err(error) => {
+                    self.file.faults.field(&format!("gradient `{}`", name.text), error.or_at(value));
+                    continue;
+                }
+            };
+            let GradientText { of, by, upstream } = text;
+            let span = Some(name.span.start..value.span.end);
+            self.model.gradients.push(Gradient { name: name.text, of, by, upstream, span });
+        }
+    }
+
     fn list(&mut self, section: &str, expected: &str) -> &'v [Value] {
         let Some(field) = self.sections.get(section).copied() else { return &[] };
         match &field.value.kind {
@@ -511,6 +535,15 @@ struct Input {
     dtype: DType,
     #[serde(default)]
     normalize: Option<Image>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GradientText {
+    of: String,
+    by: String,
+    #[serde(default)]
+    upstream: Option<String>,
 }
 
 #[derive(serde::Deserialize)]

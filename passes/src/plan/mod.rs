@@ -1,8 +1,8 @@
 //! Program to plan: what runs once and what runs for every call, how every buffer lies in memory, how every kernel is
 //! run, in which order, and where every buffer is. One file a stage:
 //!
-//! Before all, `winograd` rewrites convolutions that need fewer multiplications so, `literals` computes what depends on
-//! numbers alone, and `split` cuts long folds of few results into chunks.
+//! Before all, `winograd` rewrites convolutions that need fewer multiplications so, `split` cuts long folds of few results
+//! into chunks, and `literals` computes what depends on numbers alone.
 //!
 //! 1. `layout` chooses the innermost axis of every buffer;
 //! 2. `halo` makes padding a part of buffers;
@@ -27,7 +27,6 @@ mod winograd;
 
 pub use crate::place::Limits;
 pub use machine::Machine;
-pub use winograd::rewrite;
 
 use draft::Draft;
 use fusewright_ir::kernel::Program;
@@ -40,12 +39,12 @@ pub struct PlanOptions {
     pub machine: Machine,
     /// How far the search for a small arena goes.
     pub placement: Limits,
+    /// Folds over at least so many points are cut into chunks where a kernel has few results.
+    pub long_fold: usize,
     /// Which convolutions are computed by transforms.
     pub winograd: Winograd,
     /// Bytes of parameters and constants, as they are kept, that faster ways to compute may take in all.
     pub constant_limit: Option<u64>,
-    /// Folds over at least so many points are cut into chunks where a kernel has few results.
-    pub long_fold: usize,
 }
 
 /// Which convolutions are computed with fewer multiplications by transforms.
@@ -70,17 +69,23 @@ impl Default for PlanOptions {
         PlanOptions {
             machine: Machine::PORTABLE,
             placement,
+            long_fold: 1 << 14,
             winograd: Winograd::Auto,
             constant_limit: None,
-            long_fold: 1 << 14,
         }
     }
 }
 
+/// The program with the kernels rewritten for which other loops are faster; results may differ by roundings.
+pub fn rewrite(program: Program, options: &PlanOptions) -> Program {
+    let mut program = winograd::rewrite(program, options);
+    split::all(&mut program, options.long_fold);
+    program
+}
+
 /// The plan of a program.
 pub fn plan(program: Program, options: &PlanOptions) -> Plan {
-    let program = split::all(literals::compute(rewrite(program, options)), options.long_fold);
-    let mut draft = Draft::new(program);
+    let mut draft = Draft::new(literals::compute(rewrite(program, options)));
     layout::choose(&mut draft);
     halo::widen(&mut draft);
     schedule::all(&mut draft, &options.machine);

@@ -22,15 +22,14 @@ const CHUNK_POINTS: usize = 8192;
 const CHUNKS: std::ops::RangeInclusive<usize> = 8..=64;
 
 /// Cuts the folds over at least `long` points of all kernels that have few results.
-pub fn all(mut program: Program, long: usize) -> Program {
+pub fn all(program: &mut Program, long: usize) {
     for named in std::mem::take(&mut program.kernels) {
         if is_worth_it(&named.kernel, long) {
-            Splitting { program: &mut program, named: &named, long, results: Vec::new() }.run();
+            Splitting { program, named: &named, long, results: Vec::new() }.run();
         } else {
             program.kernels.push(named);
         }
     }
-    program
 }
 
 fn is_worth_it(kernel: &Kernel, long: usize) -> bool {
@@ -269,7 +268,8 @@ mod tests {
 
     /// What each kernel does, its axes, and the points of its folds.
     fn kernels(shape: &str, layers: &str, long: usize) -> Vec<String> {
-        let program = all(program(shape, layers, true), long);
+        let mut program = program(shape, layers, true);
+        all(&mut program, long);
         assert_eq!(fusewright_ir::kernel::verify(&program), Ok(()), "{program}");
         let line = |named: &NamedKernel| {
             let folds: Vec<&[usize]> = named.kernel.folds.iter().map(|fold| fold.inner.as_slice()).collect();

@@ -26,6 +26,8 @@ const TILE_VECTORS: f64 = 4.0;
 /// Cycles of a load, a store or an operation of a transform: half a cycle each, and as much again for registers that are
 /// spilled and lines that are not in the nearest cache.
 const STEP: f64 = 1.0;
+/// What a byte of weights is worth in cycles of a run: memory, and the time to fill it once.
+const KEPT: f64 = 1.0 / 64.0;
 /// A transform is taken only where it saves at least this part.
 const MARGIN: f64 = 0.93;
 
@@ -82,9 +84,11 @@ fn bandwidth(machine: &Machine, bytes: u64, all_bytes: u64) -> f64 {
     }
 }
 
-/// Both are done at once, but not quite.
-fn overlapped(a: f64, b: f64) -> f64 {
-    a.max(b) + 0.25 * a.min(b)
+/// Cycles of arithmetic and of the traffic beside it. What comes from a cache is there in time, almost; lines from
+/// memory are waited for at every page, unless many rows use them.
+fn overlapped(arithmetic: f64, traffic: f64, rows: usize, is_cached: bool) -> f64 {
+    let apart = if is_cached || rows > 2 * TILE_ROWS as usize { 0.25 } else { 0.8 };
+    arithmetic.max(traffic) + apart * arithmetic.min(traffic)
 }
 
 fn vectors(n: usize, machine: &Machine) -> f64 {
@@ -100,7 +104,9 @@ fn direct(convolution: &Convolution, machine: &Machine, other_bytes: u64) -> Way
     let weight_bytes = (4 * taps * convolution.channels.1 * convolution.out.1) as u64;
     let arithmetic = products / (rate(machine) * OF_PEAK);
     let traffic = weight_bytes as f64 / bandwidth(machine, weight_bytes, weight_bytes + other_bytes);
-    Way { tooms: None, cycles: overlapped(arithmetic, traffic), constant_bytes: weight_bytes }
+    let cached = weight_bytes + other_bytes <= machine.l3_bytes;
+    let cycles = overlapped(arithmetic, traffic, batch * places, cached) + KEPT * weight_bytes as f64;
+    Way { tooms: None, cycles, constant_bytes: weight_bytes }
 }
 
 fn transformed(convolution: &Convolution, machine: &Machine, other_bytes: u64, tooms: Tooms) -> Way {
@@ -130,7 +136,9 @@ fn transformed(convolution: &Convolution, machine: &Machine, other_bytes: u64, t
         () if between <= machine.l3_bytes / 2 => 2.0 * between as f64 / 24.0,
         () => 2.0 * between as f64 / 7.5,
     };
-    Way { tooms: Some(tooms), cycles: overlapped(arithmetic, traffic) + transforms + moved, constant_bytes }
+    let cached = constant_bytes + other_bytes <= machine.l3_bytes;
+    let cycles = overlapped(arithmetic, traffic, n_tiles, cached) + KEPT * constant_bytes as f64 + transforms + moved;
+    Way { tooms: Some(tooms), cycles, constant_bytes }
 }
 
 /// Arithmetic of the transform of one tile.

@@ -241,9 +241,6 @@ struct Stretch {
 /// More inner axes than any kernel has.
 const MOST_INNER: usize = 16;
 
-/// Loops of so many steps in all, times the points of the tile, are written out.
-const UNROLLED_POINTS: usize = 80;
-
 /// Handles one vector along an inner lane axis: its chain, and the carried values, which it gives anew.
 type ChainBody<'b, B> = dyn FnMut(&mut B, usize, &[Vector]) -> Vec<Vector> + 'b;
 
@@ -615,7 +612,7 @@ impl Builder<'_> {
         let extent = extent_of(axis);
         let steps: usize = order.iter().map(|&axis| extent_of(axis)).product();
         let written_out = self.edges.must_unroll(axis);
-        if extent == 1 || written_out || steps * self.points().len() <= UNROLLED_POINTS {
+        if extent == 1 || written_out || steps * self.points().len() <= plan::UNROLLED_POINTS {
             let mut carried = starts.to_vec();
             for i in 0..extent {
                 self.positions[axis.0 as usize] = Position::At(i as i64);
