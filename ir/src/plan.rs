@@ -203,6 +203,8 @@ pub struct Schedule {
     pub vector: Option<Vector>,
     /// Outer axes of which several points are computed at once in registers, with the number of points.
     pub tile: SmallVec<[(Axis, u32); 2]>,
+    /// Whether the first store passes by the caches: what it writes is larger than they are.
+    pub streaming: bool,
 }
 
 /// The loops of a fold are written out where its steps times the vectors of a tile are no more than this: overlapping
@@ -234,6 +236,7 @@ impl Schedule {
             fold_orders: kernel.folds.iter().map(|fold| inner(fold.inner.len())).collect(),
             vector: None,
             tile: SmallVec::new(),
+            streaming: false,
         }
     }
 }

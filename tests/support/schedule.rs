@@ -38,5 +38,6 @@ fn schedule(step: &Step, random: &mut Random) -> Schedule {
     random.shuffle(&mut free);
     let n_tiles = random.below(3);
     schedule.tile = free.into_iter().take(n_tiles).map(|axis| (axis, random.between(1, 4) as u32)).collect();
+    schedule.streaming = random.chance(20);
     schedule
 }

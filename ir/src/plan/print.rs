@@ -54,7 +54,8 @@ impl fmt::Display for Schedule {
             Some(Vector::Inner) => write!(f, ", vector inside")?,
             None => {}
         }
-        self.tile.iter().try_for_each(|(axis, points)| write!(f, ", tile {} by {points}", axis.0))
+        self.tile.iter().try_for_each(|(axis, points)| write!(f, ", tile {} by {points}", axis.0))?;
+        if self.streaming { write!(f, ", streaming") } else { Ok(()) }
     }
 }
 

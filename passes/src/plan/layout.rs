@@ -5,6 +5,7 @@
 //! come out with channels last and transformers stay as they are, though no rule names an operation.
 
 use super::draft::Draft;
+use super::machine::Machine;
 use fusewright_ir::kernel::{Axis, BinaryOp, BufferId, FoldKind, Index, Kernel, Role, Scalar, ScalarId};
 use fusewright_ir::plan::Layout;
 use fusewright_ir::plan::access::{Part, Read, depends, plain, reads, with_reads_renamed};
@@ -16,8 +17,8 @@ const PAYS: u64 = 32;
 
 /// Gives every buffer of the arena its layout, and every buffer its wish. Results and inputs keep the order that users
 /// see: where another pays, kernels work in a copy.
-pub fn choose(draft: &mut Draft) {
-    let votes = count_votes(draft);
+pub fn choose(draft: &mut Draft, machine: &Machine) {
+    let votes = count_votes(draft, machine);
     let mut inner: Vec<Option<usize>> = votes.iter().map(|votes| winner(votes)).collect();
     copy_ports(draft, &votes, &mut inner);
     inherit(draft, &mut inner);
@@ -83,13 +84,17 @@ fn last_own_axis(kernel: &Kernel, own: &[Read], other: &[Read]) -> Option<usize>
     })
 }
 
-fn count_votes(draft: &Draft) -> Vec<Vec<u64>> {
+fn count_votes(draft: &Draft, machine: &Machine) -> Vec<Vec<u64>> {
     let mut votes: Vec<Vec<u64>> = draft.buffers.iter().map(|buffer| vec![0; buffer.info.dims.len()]).collect();
     for kernel in draft.kernels.iter().filter(|kernel| !kernel.once).map(|kernel| kernel.kernel()) {
         let cost = kernel.operations();
         for contraction in contractions(draft, kernel) {
             for read in &contraction.activation {
-                if let [dim] = reduction_dims(kernel, read, &contraction.weight)[..] {
+                let dims = reduction_dims(kernel, read, &contraction.weight);
+                // Elements for all lanes are read from anywhere; few of them are no vector.
+                if let &[dim] = &dims[..]
+                    && draft.buffer(read.buffer).info.dims[dim] >= FEW_CHANNELS
+                {
                     votes[read.buffer.0 as usize][dim] += cost;
                 }
             }
@@ -97,7 +102,10 @@ fn count_votes(draft: &Draft) -> Vec<Vec<u64>> {
                 let moves = |side: &[Read]| side.iter().any(|read| read.at.iter().any(|index| depends(index, *axis)));
                 kernel.outer[axis.0 as usize] > 1 && moves(&contraction.weight) && !moves(&contraction.activation)
             };
-            let axes: Vec<Axis> = (0..kernel.outer.len() as u32).map(Axis).filter(own).collect();
+            let mut axes: Vec<Axis> = (0..kernel.outer.len() as u32).map(Axis).filter(own).collect();
+            if let Some(row) = better_row(draft, kernel, &contraction, &axes, machine) {
+                axes = vec![row];
+            }
             for store in &kernel.stores {
                 let mut dims = store.at.iter().enumerate().filter(|(_, index)| {
                     plain(index).is_some_and(|form| axes.iter().any(|&axis| form.coefficient(axis) == 1))
@@ -111,6 +119,38 @@ fn count_votes(draft: &Draft) -> Vec<Vec<u64>> {
     pass_on(draft, &mut votes);
     votes
 }
+
+/// Fewer channels than this are not worth a layout of their own.
+const FEW_CHANNELS: usize = 8;
+
+/// The axis of an image's rows, where few channels go in and vectors along it are much fuller than along the channels that
+/// come out.
+fn better_row(
+    draft: &Draft,
+    kernel: &Kernel,
+    contraction: &Contraction,
+    channels: &[Axis],
+    machine: &Machine,
+) -> Option<Axis> {
+    let width = machine.vector_lanes as usize;
+    let fullness = |axis: Axis| {
+        let extent = kernel.outer[axis.0 as usize];
+        extent as f64 / extent.next_multiple_of(width) as f64
+    };
+    let [read] = &contraction.activation[..] else { return None };
+    let few = reduction_dims(kernel, read, &contraction.weight)
+        .iter()
+        .all(|&dim| draft.buffer(read.buffer).info.dims[dim] < FEW_CHANNELS);
+    let last = plain(read.at.last()?)?;
+    let outer = last.terms.iter().filter(|(axis, _)| (axis.0 as usize) < kernel.outer.len());
+    let mut rows = outer.filter(|(axis, k)| *k == 1 && kernel.outer[axis.0 as usize] >= width).map(|(axis, _)| *axis);
+    let row = rows.next().filter(|_| few)?;
+    let best = channels.iter().map(|&axis| fullness(axis)).fold(0.0, f64::max);
+    (best > 0.0 && fullness(row) > FULLER * best).then_some(row)
+}
+
+/// How much fuller vectors must be for another layout.
+const FULLER: f64 = 1.5;
 
 /// Loads of one buffer by which a kernel without folds transforms pieces of it (tiles of an image) at once.
 const PIECES: usize = 5;

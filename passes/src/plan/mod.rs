@@ -86,7 +86,7 @@ pub fn rewrite(program: Program, options: &PlanOptions) -> Program {
 /// The plan of a program.
 pub fn plan(program: Program, options: &PlanOptions) -> Plan {
     let mut draft = Draft::new(literals::compute(rewrite(program, options)));
-    layout::choose(&mut draft);
+    layout::choose(&mut draft, &options.machine);
     halo::widen(&mut draft);
     schedule::all(&mut draft, &options.machine);
     pack::all(&mut draft);

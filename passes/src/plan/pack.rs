@@ -321,7 +321,7 @@ mod tests {
         let named = DraftKernel::new(k.finish(), vec!["double".to_string()], "Add").named;
         program.kernels.insert(0, named);
         draft = Draft::new(program);
-        crate::plan::layout::choose(&mut draft);
+        crate::plan::layout::choose(&mut draft, &Machine::PORTABLE);
         schedule::all(&mut draft, &Machine::PORTABLE);
         all(&mut draft);
         let setup: Vec<&str> =

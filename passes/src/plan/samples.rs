@@ -18,7 +18,7 @@ pub fn program(shape: &str, layers: &str, join: bool) -> Program {
 /// The draft of joined kernels, with layouts and halos.
 pub fn draft(shape: &str, layers: &str) -> Draft {
     let mut draft = Draft::new(program(shape, layers, true));
-    layout::choose(&mut draft);
+    layout::choose(&mut draft, &crate::plan::machine::Machine::PORTABLE);
     halo::widen(&mut draft);
     draft
 }

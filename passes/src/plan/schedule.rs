@@ -56,6 +56,7 @@ pub fn schedule(draft: &Draft, draft_kernel: &DraftKernel, machine: &Machine) ->
         }
     }
     schedule.order = facts.loop_order(&schedule, &weights, machine);
+    schedule.streaming = facts.is_large_result(&schedule, machine);
     schedule
 }
 
@@ -95,12 +96,23 @@ impl Facts<'_> {
         let inner = self.inner_extent(fold_orders);
         match (outer, inner) {
             (Some(outer), Some(inner)) if use_of(self.extent(outer)) < 0.5 * use_of(inner) => Some(Vector::Inner),
-            (None, Some(_)) => Some(Vector::Inner),
+            (None, Some(inner)) => match self.outer_axis(Loads::Strided) {
+                // Windows are narrow: every other element of a long row is a better vector.
+                Some(axis) if self.strides_are_short(axis) && use_of(self.extent(axis)) > 2.0 * use_of(inner) => {
+                    Some(Vector::Outer { axis, lanes: machine.vector_lanes })
+                }
+                _ => Some(Vector::Inner),
+            },
             (outer, _) => {
                 let axis = outer.or_else(|| self.outer_axis(Loads::Strided))?;
                 Some(Vector::Outer { axis, lanes: machine.vector_lanes })
             }
         }
+    }
+
+    /// Whether every load moves by two elements at most along an axis: two vectors hold what one needs.
+    fn strides_are_short(&self, axis: Axis) -> bool {
+        self.reads.iter().all(|read| self.is_loose(read) || matches!(self.stride(read, axis), Some(0..=2)))
     }
 
     fn is_loose(&self, read: &Read) -> bool {
@@ -203,6 +215,15 @@ impl Facts<'_> {
         let length = |axis: Axis| self.kernel.folds[fold].inner[(axis.0 - n_outer) as usize];
         order.sort_by_key(|&axis| (length(axis) != 1, Reverse(distance(axis))));
         order
+    }
+
+    /// Whether the first store writes more than half of the last-level cache, vector behind vector: to read the old bytes
+    /// first, and to keep the new ones, would be in vain.
+    fn is_large_result(&self, schedule: &Schedule, machine: &Machine) -> bool {
+        let Some(Vector::Outer { axis, .. }) = schedule.vector else { return false };
+        let Some(store) = self.kernel.stores.first() else { return false };
+        let buffer = self.draft.buffer(store.buffer);
+        buffer.bytes() > machine.l3_bytes / 2 && store.inner.is_empty() && self.store_stride(0, axis) == Some(1)
     }
 
     /// Where some load of a kernel that folds nothing is not contiguous along `vector`: the axis along which it is. Squares

@@ -253,6 +253,11 @@ impl Leaves {
         self.form.map_or(leaf::clif::WIDTH, Form::width)
     }
 
+    /// Whether leaves can write past the caches.
+    pub fn streams(&self) -> bool {
+        self.form.is_some()
+    }
+
     fn declare(&self, module: &mut JITModule, signature: &Signature) -> FuncId {
         let name = format!("leaf{}", self.known.len());
         module.declare_function(&name, Linkage::Local, signature).expect("names are fresh")

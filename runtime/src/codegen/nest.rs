@@ -38,6 +38,8 @@ pub struct Emitter<'a, 'f> {
     /// Where that tile starts.
     pub(super) starts: Vec<Starts>,
     pub(super) leaves: &'a mut Leaves,
+    /// Whether the result is aligned, where its vectors pass by the caches if it is.
+    pub(super) streams: Option<Value>,
     /// Loads with a computed index met so far: their numbers are the nest's results.
     pub(super) checked_loads: u32,
 }
@@ -100,8 +102,10 @@ pub fn emit(
         tile: Tile::from_elem(1, recipe.kernel.outer.len()),
         starts: vec![Starts::at(0); recipe.kernel.outer.len()],
         leaves,
+        streams: None,
         checked_loads: 0,
     };
+    emitter.streams = emitter.alignment();
     let order = recipe.schedule.order.clone();
     match order.split_first() {
         // A kernel without outer axes has one point: position 0 of a parallel axis of length 1.
@@ -112,6 +116,10 @@ pub fn emit(
             });
         }
         Some((&first, rest)) => emitter.parallel(first, rest, parameters[2], parameters[3]),
+    }
+    if emitter.streams.is_some() {
+        // What passed by the caches is seen by other threads from here on.
+        emitter.b.ins().fence();
     }
     let fine = emitter.b.ins().iconst(types::I32, 0);
     emitter.b.ins().return_(&[fine]);
@@ -210,7 +218,38 @@ impl Emitter<'_, '_> {
 
     fn tile_or_point(&mut self) {
         let Some(lane) = self.lane else { return self.point() };
-        let built = build::build(self.recipe, lane, &self.tile, &self.starts, self.leaves.width());
+        let Some(aligned) = self.streams else { return self.leaf(lane, false) };
+        // Vectors of one kind each: the leaf that streams needs an aligned result.
+        self.when(aligned, |e| e.leaf(lane, true));
+        let other = self.b.ins().bxor_imm_u(aligned, 1);
+        self.when(other, |e| e.leaf(lane, false));
+    }
+
+    /// Whether the result lies such that its vectors may stream: a multiple of 16 bytes, and the same at every tile.
+    fn alignment(&mut self) -> Option<Value> {
+        let recipe = self.recipe;
+        let lane = self.lane.filter(|_| recipe.schedule.streaming && self.leaves.streams())?;
+        let store = recipe.kernel.stores.first()?;
+        let slot = &recipe.slots[store.buffer.0 as usize];
+        let whole = |elements: usize| elements.is_multiple_of(4);
+        let strides = slot.layout.strides(&slot.dims);
+        let lanes_are_whole = whole(recipe.schedule.tile_size(lane));
+        let rows_are_whole = store.at.iter().zip(&strides).all(|(index, &stride)| {
+            index.as_affine().is_some_and(|form| {
+                form.terms.iter().all(|&(axis, k)| axis == lane || whole(stride * k.unsigned_abs() as usize))
+                    && whole(stride * form.offset.unsigned_abs() as usize)
+            })
+        });
+        if !(lanes_are_whole && rows_are_whole && whole(slot.layout.origin(&slot.dims))) {
+            return None;
+        }
+        let base = self.bases[store.buffer.0 as usize];
+        let low = self.b.ins().band_imm_u(base, 15);
+        Some(self.b.ins().icmp_imm_s(IntCC::Equal, low, 0))
+    }
+
+    fn leaf(&mut self, lane: Axis, streaming: bool) {
+        let built = build::build(self.recipe, lane, &self.tile, &self.starts, self.leaves.width(), streaming);
         let id = self.leaves.function(self.module, built.leaf);
         let function = self.module.declare_func_in_func(id, self.b.func);
         let arguments: Vec<Value> = built

@@ -204,8 +204,9 @@ fn linear(recipe: &Recipe, lane: Axis, buffer: BufferId, at: &[Index]) -> Option
     Some(form)
 }
 
-/// Writes the leaf of a tile that starts within `starts` along each outer axis.
-pub fn build(recipe: &Recipe, lane: Axis, tile: &Tile, starts: &[Starts], width: usize) -> Built {
+/// Writes the leaf of a tile that starts within `starts` along each outer axis. With `streaming`, the first store passes by
+/// the caches.
+pub fn build(recipe: &Recipe, lane: Axis, tile: &Tile, starts: &[Starts], width: usize, streaming: bool) -> Built {
     let n_outer = recipe.kernel.outer.len();
     let mut builder = Builder {
         recipe,
@@ -213,6 +214,7 @@ pub fn build(recipe: &Recipe, lane: Axis, tile: &Tile, starts: &[Starts], width:
         lane,
         tile,
         starts,
+        streaming,
         edges: recipe.edges().expect("checked by supported"),
         parameters: Vec::new(),
         positions: vec![Position::At(0); n_outer + MOST_INNER],
@@ -276,6 +278,7 @@ struct Builder<'a> {
     tile: &'a Tile,
     /// Where the tile starts along each outer axis.
     starts: &'a [Starts],
+    streaming: bool,
     edges: Edges,
     parameters: Vec<Parameter>,
     /// By axis; those of outer axes stay 0: they are in the parameters.
@@ -508,10 +511,11 @@ impl Builder<'_> {
         for point in self.points() {
             for &id in values.iter().filter(|id| !matches!(kernel.body.get(**id), Scalar::Const(_))) {
                 self.value(id, &point);
-                for store in kernel.stores.iter().filter(|store| store.value == id) {
+                let own = kernel.stores.iter().enumerate().filter(|(_, store)| store.value == id);
+                for (number, store) in own {
                     let form = linear(self.recipe, self.lane, store.buffer, &store.at).expect("checked by supported");
                     let value = self.vector(id, &point);
-                    self.write(&form, store.buffer, value, &point);
+                    self.write(number, &form, store.buffer, value, &point);
                 }
             }
         }
@@ -546,7 +550,7 @@ impl Builder<'_> {
                         continue;
                     }
                     let value = builder.vector(store.value, point);
-                    builder.write(&form, store.buffer, value, point);
+                    builder.write(number, &form, store.buffer, value, point);
                 }
                 Vec::new()
             });
@@ -561,14 +565,14 @@ impl Builder<'_> {
                     let mut point = point.clone();
                     point[builder.n_outer()] = chain as u32;
                     let value = builder.vector(store.value, &point);
-                    builder.write(&form, store.buffer, value, &point);
+                    builder.write(number, &form, store.buffer, value, &point);
                 }
                 Vec::new()
             })
         });
     }
 
-    fn write(&mut self, form: &Linear, buffer: BufferId, value: Vector, point: &Point) {
+    fn write(&mut self, number: usize, form: &Linear, buffer: BufferId, value: Vector, point: &Point) {
         let address = self.address(form, buffer, point);
         let access = match (self.lane_is_inner() && form.lane_step == 0, form.lane_step) {
             (true, _) => Access::Vector { lanes: Lanes::first(1) },
@@ -577,7 +581,8 @@ impl Builder<'_> {
             (false, 1) => Access::Vector { lanes: Lanes::first(self.used_lanes(point)) },
             (false, step) => Access::Strided { lanes: Lanes::first(self.used_lanes(point)), bytes: step * 4 },
         };
-        self.writer.store(value, address, access);
+        let streaming = self.streaming && number == 0;
+        self.writer.store(value, address, access, streaming);
     }
 
     /// Whether blocks of the lane axis are whole vectors.
@@ -822,9 +827,24 @@ impl Builder<'_> {
         let access = match form.lane_step {
             0 => Access::Broadcast,
             1 => Access::Vector { lanes },
+            2 if lanes.from == 0 && lanes.to > 1 => return self.load_evens(&address, lanes.to),
             step => Access::Strided { lanes, bytes: step * 4 },
         };
         self.writer.load(address, access)
+    }
+
+    /// Every other element: two vectors of neighbours, no further than the last that is wanted.
+    fn load_evens(&mut self, from: &Address, lanes: usize) -> Vector {
+        let (width, elements) = (self.writer.width(), 2 * lanes - 1);
+        let first = self.writer.load(from.clone(), Access::Vector { lanes: Lanes::first(elements.min(width)) });
+        let second = match elements.checked_sub(width).filter(|&rest| rest > 0) {
+            None => self.writer.bits(0),
+            Some(rest) => {
+                let behind = Address { offset: from.offset + 4 * width as i64, ..from.clone() };
+                self.writer.load(behind, Access::Vector { lanes: Lanes::first(rest) })
+            }
+        };
+        self.writer.evens(first, second)
     }
 
     /// The tile axis along which elements are neighbours, where they are not along the lane axis: rows along the one become
@@ -882,7 +902,7 @@ impl Builder<'_> {
         let rows = self.writer.transpose(&columns);
         for (lane, &row) in rows.iter().enumerate().take(self.used_lanes(&square[0])) {
             let to = Address { offset: start.offset + 4 * lane as i64 * form.lane_step, ..start.clone() };
-            self.writer.store(row, to, Access::Vector { lanes: Lanes::first(square.len()) });
+            self.writer.store(row, to, Access::Vector { lanes: Lanes::first(square.len()) }, false);
         }
     }
 

@@ -129,7 +129,7 @@ impl Lowering<'_, '_> {
                 let value = self.load(pointer, offset, *access);
                 self.set(*to, value);
             }
-            Inst::Store { value, to, access } => {
+            Inst::Store { value, to, access, .. } => {
                 let (pointer, offset) = self.pointer(to);
                 let value = self.get(*value);
                 self.store(value, pointer, offset, *access);
@@ -176,6 +176,11 @@ impl Lowering<'_, '_> {
                 let mask = self.constant(mask, types::F32X4);
                 let (a, b) = (self.get(*a), self.get(*b));
                 let value = self.b.ins().bitselect(mask, a, b);
+                self.set(*to, value);
+            }
+            Inst::Evens { to, a, b } => {
+                let (a, b) = (self.get(*a), self.get(*b));
+                let value = self.shuffle(a, b, [0, 2, 4, 6]);
                 self.set(*to, value);
             }
             Inst::Transpose { to, from } => self.transpose(to, from),

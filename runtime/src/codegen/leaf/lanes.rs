@@ -104,9 +104,9 @@ impl Writer {
     }
 
     /// Writes memory.
-    pub fn store(&mut self, value: Vector, to: Address, access: Access) {
+    pub fn store(&mut self, value: Vector, to: Address, access: Access, streaming: bool) {
         self.read.clear();
-        self.push(Inst::Store { value, to, access });
+        self.push(Inst::Store { value, to, access, streaming });
     }
 
     /// A function of one vector.
@@ -172,6 +172,13 @@ impl Writer {
         }
         let to = self.vector();
         self.push(Inst::Blend { to, lanes, a, b });
+        to
+    }
+
+    /// Every other lane of two vectors, from the first on.
+    pub fn evens(&mut self, a: Vector, b: Vector) -> Vector {
+        let to = self.vector();
+        self.push(Inst::Evens { to, a, b });
         to
     }
 

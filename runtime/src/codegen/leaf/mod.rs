@@ -218,10 +218,12 @@ pub enum Inst {
         from: Address,
         access: Access,
     },
+    /// With `streaming`, whole vectors pass by the caches, 16 bytes at a time; the address is a multiple of 16.
     Store {
         value: Vector,
         to: Address,
         access: Access,
+        streaming: bool,
     },
     Unary {
         to: Vector,
@@ -273,6 +275,12 @@ pub enum Inst {
     Blend {
         to: Vector,
         lanes: usize,
+        a: Vector,
+        b: Vector,
+    },
+    /// The lanes of even number, those of `a` before those of `b`.
+    Evens {
+        to: Vector,
         a: Vector,
         b: Vector,
     },

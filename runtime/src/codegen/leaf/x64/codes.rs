@@ -61,6 +61,8 @@ operations! {
     // 128 bits of a vector to a register, and into one.
     Extract128: EVEX_Vextractf32x4_xmmm128_k1z_zmm_imm8, VEX_Vextractf128_xmmm128_ymm_imm8;
     Insert128: EVEX_Vinsertf32x4_zmm_k1z_zmm_xmmm128_imm8, VEX_Vinsertf128_ymm_ymm_xmmm128_imm8;
+    // The low 128 bits, past the caches.
+    StreamLow: EVEX_Vmovntps_m128_xmm, VEX_Vmovntps_m128_xmm;
     // One lane in the low 128 bits.
     LoadLane: EVEX_Vmovss_xmm_k1z_m32, VEX_Vmovss_xmm_m32;
     InsertLane: EVEX_Vinsertps_xmm_xmm_xmmm32_imm8, VEX_Vinsertps_xmm_xmm_xmmm32_imm8;

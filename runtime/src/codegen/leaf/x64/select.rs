@@ -124,7 +124,10 @@ fn operands(inst: &LeafInst, with: &mut dyn FnMut(Vector)) {
         LeafInst::Store { value, .. } => with(*value),
         LeafInst::Transpose { from, .. } => from.iter().for_each(|&row| with(row)),
         LeafInst::Unary { a, .. } | LeafInst::Shift { a, .. } | LeafInst::Reduce { a, .. } => with(*a),
-        LeafInst::Binary { a, b, .. } | LeafInst::Compare { a, b, .. } | LeafInst::Blend { a, b, .. } => {
+        LeafInst::Binary { a, b, .. }
+        | LeafInst::Compare { a, b, .. }
+        | LeafInst::Blend { a, b, .. }
+        | LeafInst::Evens { a, b, .. } => {
             with(*a);
             with(*b);
         }
@@ -427,7 +430,12 @@ impl Selector {
                     self.set(*to, value);
                 }
             }
-            LeafInst::Store { value, to, access } => self.store(*value, to, *access),
+            LeafInst::Store { value, to, access, streaming } => self.store(*value, to, *access, *streaming),
+            LeafInst::Evens { to, a, b } => {
+                let (a, b) = (self.get(*a), self.get(*b));
+                let value = self.evens(a, b);
+                self.set(*to, value);
+            }
             LeafInst::Unary { to, op, a } => {
                 let value = self.unary(*op, *a);
                 self.set(*to, value);
@@ -599,8 +607,57 @@ impl Selector {
         whole
     }
 
-    fn store(&mut self, value: Vector, to: &Address, access: Access) {
+    /// Within each 128 bits the even lanes of both, then the pairs in order.
+    fn evens(&mut self, a: VReg, b: VReg) -> VReg {
+        match self.form {
+            Form::Zmm => {
+                let numbers = self.pattern(|lane| 2 * lane as u32);
+                let numbers = self.load_whole(numbers);
+                let to = self.register(VECTOR);
+                let operands = smallvec![
+                    Operand::reg_reuse_def(to, 1),
+                    Operand::reg_use(numbers),
+                    Operand::reg_use(a),
+                    Operand::reg_use(b)
+                ];
+                let explicit = [0, 2, 3].into_iter().map(|i| Explicit::Register(i, Size::Full)).collect();
+                let code = Code::EVEX_Vpermi2ps_zmm_k1z_zmm_zmmm512b32;
+                self.push(Action::Encode { code, explicit, mask: None }, operands);
+                to
+            }
+            Form::Ymm => {
+                let both = self.encode_code(Code::VEX_Vshufps_ymm_ymm_ymmm256_imm8, a, Source::Register(b), Some(0x88));
+                let to = self.register(VECTOR);
+                let explicit = smallvec![
+                    Explicit::Register(0, Size::Full),
+                    Explicit::Register(1, Size::Full),
+                    Explicit::Immediate(0xd8)
+                ];
+                let action = Action::Encode { code: Code::VEX_Vpermpd_ymm_ymmm256_imm8, explicit, mask: None };
+                self.push(action, smallvec![Operand::reg_def(to), Operand::reg_use(both)]);
+                to
+            }
+        }
+    }
+
+    /// Past the caches, 16 bytes at a time.
+    fn stream(&mut self, value: VReg, to: &Address) {
+        for i in 0..self.form.width() / 4 {
+            let part = if i == 0 { value } else { self.part(value, i) };
+            let address = Address { offset: to.offset + 16 * i as i64, ..to.clone() };
+            let (pointer, offset) = self.pointer(&address);
+            let memory = Explicit::Memory(Memory { base: Base::Register(0), offset, broadcast: false });
+            let explicit = smallvec![memory, Explicit::Register(1, Size::Low)];
+            let action = Action::Encode { code: code(Op::StreamLow, self.form), explicit, mask: None };
+            self.push(action, smallvec![Operand::reg_use(pointer), Operand::reg_use(part)]);
+        }
+    }
+
+    fn store(&mut self, value: Vector, to: &Address, access: Access, streaming: bool) {
         let value = self.get(value);
+        if streaming && access == (Access::Vector { lanes: Lanes::first(self.form.width()) }) {
+            return self.stream(value, to);
+        }
         let (lanes, bytes) = match access {
             Access::Broadcast => (Lanes::first(1), 4),
             Access::Vector { lanes } => (lanes, 4),
