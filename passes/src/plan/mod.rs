@@ -57,6 +57,8 @@ pub enum Winograd {
     Always {
         /// Points.
         points: [usize; 2],
+        /// Rows of tiles that are computed together, where not all of them are.
+        rows: Option<usize>,
     },
 }
 
@@ -70,7 +72,9 @@ impl Default for PlanOptions {
 
 /// The plan of a program.
 pub fn plan(program: Program, options: &PlanOptions) -> Plan {
-    let mut draft = Draft::new(literals::compute(rewrite(program, options)));
+    let (program, bands) = winograd::rewritten(program, options);
+    let mut draft = Draft::new(literals::compute(program));
+    draft.make_bands(&bands);
     layout::choose(&mut draft);
     halo::widen(&mut draft);
     schedule::all(&mut draft, &options.machine);
