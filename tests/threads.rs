@@ -72,6 +72,18 @@ fn same_bits(name: &str, model: &Model, batch: usize) {
 }
 
 #[test]
+fn bands_have_the_same_bits() {
+    let text = "(fusewright: 1, inputs: [(name: \"x\", shape: [1, 64, 56, 56])],
+        layers: [Conv2d(out: 64, kernel_size: 3, padding: 1), Relu, Conv2d(out: 64, kernel_size: 3, padding: 1)])";
+    let model = Model::parse(text).unwrap();
+    let executable = model.compile(Options::default()).unwrap();
+    let planned = executable.planned(&bindings([])).unwrap();
+    assert_eq!(planned.executable.plan().bands.len(), 2, "both convolutions run in bands");
+    assert!(planned.executable.plan().scratch_bytes > 0);
+    same_bits("bands", &model, 1);
+}
+
+#[test]
 fn lenet_has_the_same_bits() {
     for batch in [1, 3] {
         same_bits("lenet5", &model("lenet5", |text| text), batch);

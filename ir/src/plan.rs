@@ -13,6 +13,7 @@ pub use verify::verify;
 use crate::kernel::{Axis, BufferId, Kernel, Literal};
 use crate::tensor::{DType, Tensor};
 use smallvec::SmallVec;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A network ready to be turned into machine code.
@@ -22,8 +23,10 @@ pub struct Plan {
     pub buffers: Vec<PlannedBuffer>,
     /// Run once, when parameters are given: packing and whatever else depends on nothing but parameters.
     pub setup: Vec<Step>,
-    /// Run for every call, in order.
+    /// Run for every call, in order, but for those of bands.
     pub steps: Vec<Step>,
+    /// Stretches of steps that are run together position by position, ascending and apart.
+    pub bands: Vec<Band>,
     /// What the user gives for each call.
     pub inputs: Vec<Port>,
     /// What the user gives once. A parameter whose buffer has a place among the constants is copied there.
@@ -34,6 +37,8 @@ pub struct Plan {
     pub constant_bytes: u64,
     /// Bytes of the activation arena, one a session.
     pub arena_bytes: u64,
+    /// Bytes of scratch for each thread that runs bands.
+    pub scratch_bytes: u64,
     /// The largest sum of bytes that are live at once: no arena can be smaller in this order of steps.
     pub lower_bound_bytes: u64,
     /// Bytes that the arena would take with a place of its own for every buffer.
@@ -60,6 +65,16 @@ pub struct Step {
     pub kernel: Kernel,
     /// How it is run.
     pub schedule: Schedule,
+}
+
+/// Steps that are run one behind the other at each position of an axis that all have as their first: what they hand on
+/// stays in a near cache. Positions do not depend on each other; threads take different ones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Band {
+    /// Which of the plan's steps.
+    pub steps: Range<usize>,
+    /// The length of the axis, `Axis(0)` of every kernel of the band and its outermost loop.
+    pub positions: usize,
 }
 
 /// A buffer with layout and place.
@@ -99,6 +114,8 @@ pub enum Place {
     Literal(u64, Arc<Tensor>),
     /// At an offset of the arena.
     Arena(u64),
+    /// At an offset of the scratch of the thread that runs a band: what the band's steps hand on at one position.
+    Scratch(u64),
     /// Nowhere: fused away.
     Unused,
 }
@@ -255,5 +272,18 @@ impl Plan {
     /// The buffer.
     pub fn buffer(&self, id: BufferId) -> &PlannedBuffer {
         &self.buffers[id.0 as usize]
+    }
+
+    /// The steps in the order in which they run: single ones, and bands with their number of positions.
+    pub fn units(&self) -> Vec<(Range<usize>, Option<usize>)> {
+        let mut units = Vec::new();
+        let mut next = 0;
+        for band in &self.bands {
+            units.extend((next..band.steps.start).map(|step| (step..step + 1, None)));
+            units.push((band.steps.clone(), Some(band.positions)));
+            next = band.steps.end;
+        }
+        units.extend((next..self.steps.len()).map(|step| (step..step + 1, None)));
+        units
     }
 }

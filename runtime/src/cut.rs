@@ -32,6 +32,11 @@ impl Cut {
         Cut { extent, unit, cost: cost(plan, step), is_divisible: is_divisible(kernel, axis) }
     }
 
+    /// How a band can be cut, whose steps together take this long on one thread.
+    pub fn of_band(positions: usize, cost: Duration) -> Cut {
+        Cut { extent: positions, unit: 1, cost, is_divisible: true }
+    }
+
     /// The whole axis.
     pub fn whole(&self) -> Range<usize> {
         0..self.extent

@@ -4,9 +4,10 @@ use crate::code::Entry;
 use crate::cut::{Cut, Shares};
 use crate::executable::Executable;
 use crate::float_mode::Flushing;
-use crate::memory::AlignedBytes;
+use crate::memory::{ALIGNMENT, AlignedBytes};
 use crate::pool::{self, Team};
 use crate::view::{View, ViewMut};
+use fusewright_ir::kernel::BufferId;
 use fusewright_ir::plan::{Place, Plan, Port};
 use std::fmt;
 use std::ops::Range;
@@ -53,8 +54,9 @@ const WORTH_WAKING: Duration = Duration::from_micros(100);
 /// The state of one user of an executable.
 pub struct Session {
     executable: Arc<Executable>,
-    // Pointers point into it.
+    // Pointers point into them.
     _arena: AlignedBytes,
+    _scratch: AlignedBytes,
     steps: Vec<Prepared>,
     /// The buffers of all steps, one step behind the other.
     pointers: Vec<*mut u8>,
@@ -68,11 +70,15 @@ pub struct Session {
     cancelled: Arc<AtomicBool>,
 }
 
-/// A step as a session runs it.
+/// A step, or the steps of a band, as a session runs them.
 struct Prepared {
-    /// Its buffers among the session's pointers.
-    buffers: Range<usize>,
+    /// Which of the plan's steps.
+    steps: Range<usize>,
+    /// For each thread, and for each step, its buffers among the session's pointers. Threads differ in their scratch.
+    buffers: Vec<Vec<Range<usize>>>,
     cut: Cut,
+    /// Whether all steps run at one position before any runs at the next.
+    is_band: bool,
     /// Into how many units it is cut, where it is shared, and how many of them are taken at least.
     units: Option<(u32, u32)>,
 }
@@ -131,12 +137,17 @@ impl Session {
         let arena = AlignedBytes::zeroed(plan.arena_bytes as usize);
         let (mut pointers, mut given, mut steps) = (Vec::new(), Vec::new(), Vec::new());
         let mut shared_cost = Duration::ZERO;
-        for compiled in &executable.steps {
+        let scratch_bytes = (plan.scratch_bytes as usize).next_multiple_of(ALIGNMENT);
+        let scratch = AlignedBytes::zeroed(scratch_bytes * most);
+        let mut point = |buffers: &[BufferId], thread: usize| -> Range<usize> {
             let first = pointers.len();
-            for &id in &compiled.buffers {
+            for &id in buffers {
                 let at = pointers.len();
                 pointers.push(match plan.buffer(id).place {
                     Place::Arena(offset) => arena.as_mut_ptr().wrapping_add(offset as usize),
+                    Place::Scratch(offset) => {
+                        scratch.as_mut_ptr().wrapping_add(thread * scratch_bytes + offset as usize)
+                    }
                     Place::Constant(offset) | Place::Literal(offset, _) => {
                         executable.constants.as_mut_ptr().wrapping_add(offset as usize)
                     }
@@ -153,18 +164,31 @@ impl Session {
                     }
                 });
             }
-            let units = compiled.cut.units(threads.worthwhile).filter(|_| most > 1);
+            first..pointers.len()
+        };
+        for (range, positions) in plan.units() {
+            let compiled = &executable.steps[range.clone()];
+            let cut = match positions {
+                Some(positions) => Cut::of_band(positions, compiled.iter().map(|step| step.cut.cost()).sum()),
+                None => compiled[0].cut,
+            };
+            let units = cut.units(threads.worthwhile).filter(|_| most > 1);
             if units.is_some() {
-                shared_cost += compiled.cut.cost();
+                shared_cost += cut.cost();
             }
-            let units = units.map(|units| (units, compiled.cut.grain(units)));
-            steps.push(Prepared { buffers: first..pointers.len(), cut: compiled.cut, units });
+            let units = units.map(|units| (units, cut.grain(units)));
+            let is_band = positions.is_some();
+            let users = if is_band { most } else { 1 };
+            let buffers =
+                (0..users).map(|thread| compiled.iter().map(|step| point(&step.buffers, thread)).collect()).collect();
+            steps.push(Prepared { steps: range, buffers, cut, is_band, units });
         }
         if steps.iter().any(|step| step.units.is_some()) {
             pool::hire(most - 1);
         }
         Session {
             _arena: arena,
+            _scratch: scratch,
             steps,
             pointers,
             given,
@@ -253,24 +277,37 @@ impl Session {
 
     /// All steps in order, with the processor's mode set and the pointers in place.
     fn run_steps(&self, mut team: Option<&mut Team>, wake: bool, times: &mut [Duration]) -> Result<(), RunError> {
-        for (i, (prepared, compiled)) in self.steps.iter().zip(&self.executable.steps).enumerate() {
+        for prepared in &self.steps {
             if self.cancelled.load(Ordering::Relaxed) {
                 return Err(RunError::Cancelled);
             }
-            let call = Call { entry: compiled.entry, buffers: &self.pointers[prepared.buffers.clone()] };
-            let start = times.get(i).map(|_| Instant::now());
+            let call = Call { session: self, prepared };
+            let start = times.get(prepared.steps.start).map(|_| Instant::now());
             let status = match (&mut team, prepared.units) {
                 (Some(team), Some(units)) => self.share(team, wake, &call, &prepared.cut, units),
-                _ => call.part(prepared.cut.whole()),
+                _ => call.part(0, prepared.cut.whole()),
             };
             if status != 0 {
-                return Err(RunError::Index { nodes: self.executable.plan().steps[i].nodes.clone() });
+                return Err(RunError::Index {
+                    nodes: self.executable.plan().steps[prepared.steps.start].nodes.clone(),
+                });
             }
-            if let (Some(time), Some(start)) = (times.get_mut(i), start) {
-                *time = start.elapsed();
+            if let Some(start) = start {
+                self.note(prepared, start.elapsed(), times);
             }
         }
         Ok(())
+    }
+
+    /// Notes the time of a step; that of a band is told to its steps by what they are estimated to cost.
+    fn note(&self, prepared: &Prepared, time: Duration, times: &mut [Duration]) {
+        let cost = |step: usize| self.executable.steps[step].cut.cost().as_secs_f64();
+        let all: f64 = prepared.steps.clone().map(cost).sum();
+        for step in prepared.steps.clone() {
+            if let Some(own) = times.get_mut(step) {
+                *own = if prepared.is_band { time.mul_f64(cost(step) / all.max(1e-12)) } else { time };
+            }
+        }
     }
 
     /// Runs a step together with the helpers. The status is that of some part that failed.
@@ -279,7 +316,7 @@ impl Session {
         shares.deal(units);
         team.run(shares.threads(), wake, &|thread| {
             while let Some(part) = shares.next(thread, grain) {
-                let found = call.part(cut.points(part));
+                let found = call.part(thread, cut.points(part));
                 if found != 0 {
                     status.store(found, Ordering::Relaxed);
                 }
@@ -289,24 +326,40 @@ impl Session {
     }
 }
 
-/// A step with its buffers in place.
+/// A step, or a band, with its buffers in place.
 struct Call<'a> {
-    entry: Entry,
-    buffers: &'a [*mut u8],
+    session: &'a Session,
+    prepared: &'a Prepared,
 }
 
 // SAFETY: the threads that share a call read the pointers and run different parts of the step, which write apart (see
-// `Cut`).
+// `Cut`); those that share a band run different positions, each with scratch of its own.
 unsafe impl Sync for Call<'_> {}
 
 impl Call<'_> {
-    /// Runs a part of the step.
-    fn part(&self, points: Range<usize>) -> u32 {
+    /// Runs a part of the step. A thread has a number of its own in a run.
+    fn part(&self, thread: usize, points: Range<usize>) -> u32 {
+        let Prepared { steps, buffers, is_band, .. } = self.prepared;
+        let compiled = &self.session.executable.steps[steps.clone()];
+        if !is_band {
+            return self.call(compiled[0].entry, &buffers[0][0], points);
+        }
+        let mut status = 0;
+        for position in points {
+            for (step, buffers) in compiled.iter().zip(&buffers[thread]) {
+                status |= self.call(step.entry, buffers, position..position + 1);
+            }
+        }
+        status
+    }
+
+    fn call(&self, entry: Entry, buffers: &Range<usize>, points: Range<usize>) -> u32 {
+        let pointers = &self.session.pointers[buffers.clone()];
         // SAFETY: the pointers are those of the step's buffers in slot order. Inputs and outputs were checked to have the
-        // planned type and length and are borrowed for the whole run; arena and constants hold the bytes of the plan,
-        // which was verified to keep live buffers apart; constants and inputs are never written by steps. The session
-        // holds the executable, and so the code, and waits for all that take part in the step.
-        unsafe { self.entry.call(self.buffers, std::ptr::null_mut(), points) }
+        // planned type and length and are borrowed for the whole run; arena, scratch and constants hold the bytes of the
+        // plan, which was verified to keep live buffers apart; constants and inputs are never written by steps. The
+        // session holds the executable, and so the code, and waits for all that take part in the step.
+        unsafe { entry.call(pointers, std::ptr::null_mut(), points) }
     }
 }
 

@@ -261,6 +261,7 @@ fn plan(out: &mut Output, plan: &Plan) -> Result<(), Failure> {
             Place::Constant(offset) => format!("constants {offset}"),
             Place::Literal(offset, _) => format!("constants {offset} (literal)"),
             Place::Arena(offset) => format!("arena {offset}"),
+            Place::Scratch(offset) => format!("scratch {offset}"),
             Place::Unused => unreachable!("filtered"),
         };
         let ty = fusewright::ir::TensorType::new(buffer.dtype, buffer.dims.iter().copied());

@@ -6,9 +6,23 @@ use fusewright::ir::plan::{Plan, Schedule, Step, Vector};
 
 /// Gives every step of a plan a schedule at random.
 pub fn randomise(plan: &mut Plan, random: &mut Random) {
-    for step in plan.setup.iter_mut().chain(&mut plan.steps) {
+    let bands: Vec<_> = plan.bands.iter().map(|band| band.steps.clone()).collect();
+    let in_band = |step: usize| bands.iter().any(|band| band.contains(&step));
+    let setup = plan.setup.iter_mut().map(|step| (step, false));
+    let steps = plan.steps.iter_mut().enumerate().map(|(i, step)| (step, in_band(i)));
+    for (step, in_band) in setup.chain(steps) {
         if random.chance(90) {
             step.schedule = schedule(step, random);
+            if in_band {
+                // The axis of a band is its kernels' outermost loop, by itself.
+                let first = Axis(0);
+                step.schedule.order.retain(|axis| *axis != first);
+                step.schedule.order.insert(0, first);
+                step.schedule.tile.retain(|(axis, _)| *axis != first);
+                if matches!(step.schedule.vector, Some(Vector::Outer { axis, .. }) if axis == first) {
+                    step.schedule.vector = None;
+                }
+            }
         }
     }
 }

@@ -52,6 +52,8 @@ pub struct Report {
     pub fused_kernels: usize,
     /// Kernels that rewriting convolutions added.
     pub rewritten: usize,
+    /// Bands of all plans.
+    pub bands: usize,
     /// Elements of results of rewritten programs, and those whose bound is small.
     pub rewritten_elements: usize,
     pub rewritten_tight: usize,
@@ -121,13 +123,9 @@ pub fn check(built: &Built, trial: Trial) -> Check<Report> {
             (&new_values, &new_bounds)
         };
         for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
-            let options = PlanOptions {
-                machine: machine(isa),
-                winograd: Winograd::Never,
-                long_fold: usize::MAX,
-                ..PlanOptions::default()
-            };
-            let plan = guarded("plan", || Ok(plan_of(rewritten.clone(), &options)))?;
+            let options = PlanOptions { machine: machine(isa), ..options };
+            let plan = guarded("plan", || Ok(plan_of(program.clone(), &options)))?;
+            report.bands += plan.bands.len();
             let mut other = plan.clone();
             schedule::randomise(&mut other, &mut random);
             let stage = format!("plan ({name}, {isa})");

@@ -310,6 +310,16 @@ impl Part {
 
 /// Runs one kernel; faults name it by `number`.
 pub(crate) fn run(number: usize, kernel: &Kernel, memory: &mut dyn Memory) -> Result<(), Fault> {
+    run_at(number, kernel, None, memory)
+}
+
+/// Runs one kernel, at one position of its first axis only where one is given.
+pub(crate) fn run_at(
+    number: usize,
+    kernel: &Kernel,
+    position: Option<usize>,
+    memory: &mut dyn Memory,
+) -> Result<(), Fault> {
     kernel.writes().into_iter().for_each(|buffer| memory.prepare(buffer));
     let folds: Vec<Part> = kernel.folds.iter().map(|fold| Part::new(kernel, &fold.inner, [fold.value])).collect();
     let stores: Vec<Part> = kernel
@@ -333,6 +343,10 @@ pub(crate) fn run(number: usize, kernel: &Kernel, memory: &mut dyn Memory) -> Re
     let outer = kernel.outer.len();
     let longest = folds.iter().chain(&stores).map(|part| part.space.len()).max().unwrap_or(outer);
     let mut point = vec![0; longest];
+    let fixed = usize::from(position.is_some());
+    if let Some(position) = position {
+        point[0] = position;
+    }
     let mut more = kernel.outer.iter().all(|&n| n > 0);
     while more {
         for (i, (fold, part)) in kernel.folds.iter().zip(&folds).enumerate() {
@@ -347,7 +361,7 @@ pub(crate) fn run(number: usize, kernel: &Kernel, memory: &mut dyn Memory) -> Re
             machine
                 .over(part, &mut point, memory, |machine, point, memory| machine.store(store, part, point, memory))?;
         }
-        more = advance(&mut point[..outer], &kernel.outer);
+        more = advance(&mut point[fixed..outer], &kernel.outer[fixed..]);
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use super::access::{is_within, plain};
 use super::*;
 use crate::kernel::Index;
 use crate::kernel::bounded::{Bounded, Number};
-use crate::kernel::evaluate::{Fault, Memory, Spot, Sum, run};
+use crate::kernel::evaluate::{Fault, Memory, Spot, Sum, run, run_at};
 use crate::tensor::{Array, Data};
 use std::collections::BTreeMap;
 
@@ -20,6 +20,7 @@ pub fn evaluate(plan: &Plan, given: &BTreeMap<String, Array>) -> Result<BTreeMap
         plan,
         constants: Region::of(plan.constant_bytes),
         arena: Region::of(plan.arena_bytes),
+        scratch: Region::of(plan.scratch_bytes),
         own: plan.buffers.iter().map(|_| None).collect(),
     };
     for port in plan.inputs.iter().chain(&plan.parameters) {
@@ -35,8 +36,17 @@ pub fn evaluate(plan: &Plan, given: &BTreeMap<String, Array>) -> Result<BTreeMap
             memory.fill(BufferId(i as u32), tensor.data());
         }
     }
-    for (number, step) in plan.setup.iter().chain(&plan.steps).enumerate() {
+    for (number, step) in plan.setup.iter().enumerate() {
         run(number, &step.kernel, &mut memory)?;
+    }
+    for (steps, positions) in plan.units() {
+        for position in (0..positions.unwrap_or(1)).map(|position| positions.map(|_| position)) {
+            // Nothing is handed on from one position to another.
+            memory.scratch.written.fill(false);
+            for step in steps.clone() {
+                run_at(plan.setup.len() + step, &plan.steps[step].kernel, position, &mut memory)?;
+            }
+        }
     }
     let all = plan.setup.len() + plan.steps.len();
     plan.outputs.iter().map(|port| Ok((port.name.clone(), memory.array(port.buffer, all)?))).collect()
@@ -58,6 +68,7 @@ struct Bytes<'a> {
     plan: &'a Plan,
     constants: Region,
     arena: Region,
+    scratch: Region,
     /// The users' memory, by buffer.
     own: Vec<Option<Region>>,
 }
@@ -69,6 +80,7 @@ impl Bytes<'_> {
         match buffer.place {
             Place::Constant(offset) | Place::Literal(offset, _) => (&mut self.constants, offset as usize),
             Place::Arena(offset) => (&mut self.arena, offset as usize),
+            Place::Scratch(offset) => (&mut self.scratch, offset as usize),
             _ => (self.own[id.0 as usize].get_or_insert_with(|| Region::of(buffer.bytes())), 0),
         }
     }

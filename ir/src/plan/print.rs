@@ -33,6 +33,7 @@ impl fmt::Display for Place {
             Place::Constant(offset) => write!(f, "constants + {offset}"),
             Place::Literal(offset, _) => write!(f, "constants + {offset}, literal"),
             Place::Arena(offset) => write!(f, "arena + {offset}"),
+            Place::Scratch(offset) => write!(f, "scratch + {offset}"),
             Place::Unused => write!(f, "unused"),
         }
     }
@@ -83,10 +84,17 @@ impl fmt::Display for Plan {
                 }
             }
         }
+        for band in &self.bands {
+            let (first, last) = (band.steps.start, band.steps.end - 1);
+            writeln!(f, "band: steps {first} to {last} at each of {} positions", band.positions)?;
+        }
         for port in &self.outputs {
             writeln!(f, "-> {} = b{}", port.name, port.buffer.0)?;
         }
         let Plan { constant_bytes, arena_bytes, lower_bound_bytes, unplanned_bytes, .. } = self;
+        if self.scratch_bytes > 0 {
+            writeln!(f, "scratch {} bytes a thread", self.scratch_bytes)?;
+        }
         writeln!(
             f,
             "constants {constant_bytes} bytes, arena {arena_bytes} bytes (at least {lower_bound_bytes}, without reuse \

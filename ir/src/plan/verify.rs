@@ -1,6 +1,6 @@
 //! What must hold of every plan. A fault here is a bug of the planner, told to those who mend it.
 
-use super::access::{Read, is_in_place, is_proven, is_within, plain, reads};
+use super::access::{Read, is_in_place, is_proven, is_within, plain, reads, told_apart};
 use super::*;
 use crate::kernel::Index;
 
@@ -15,6 +15,7 @@ pub fn verify(plan: &Plan) -> Result<(), Vec<String>> {
     let mut check = Check { plan, place: String::new(), faults: Vec::new() };
     check.buffers();
     check.steps();
+    check.bands();
     // Lives are only known where every step names buffers that exist.
     if check.faults.is_empty() {
         let lives = lives(plan);
@@ -53,11 +54,18 @@ fn all_steps(plan: &Plan) -> impl Iterator<Item = (usize, &Step)> {
     plan.setup.iter().chain(&plan.steps).enumerate()
 }
 
+/// The steps of a band run again at every position: all writes begin with its first, all reads last to its end.
 fn lives(plan: &Plan) -> Vec<Life> {
     let mut lives = vec![Life::default(); plan.buffers.len()];
     for (position, step) in all_steps(plan) {
-        step.kernel.reads().iter().for_each(|id| lives[id.0 as usize].reads.push(position));
-        step.kernel.writes().iter().for_each(|id| lives[id.0 as usize].writes.push(position));
+        let own = position.checked_sub(plan.setup.len());
+        let band = plan.bands.iter().find(|band| own.is_some_and(|step| band.steps.contains(&step)));
+        let (first, last) = match band {
+            Some(band) => (plan.setup.len() + band.steps.start, plan.setup.len() + band.steps.end - 1),
+            None => (position, position),
+        };
+        step.kernel.reads().iter().for_each(|id| lives[id.0 as usize].reads.push(last));
+        step.kernel.writes().iter().for_each(|id| lives[id.0 as usize].writes.push(first));
     }
     lives
 }
@@ -85,6 +93,7 @@ impl Check<'_> {
                 Place::Parameter(i) => (Some((&plan.parameters, i)), None),
                 Place::Constant(offset) | Place::Literal(offset, _) => (None, Some((offset, plan.constant_bytes))),
                 Place::Arena(offset) => (None, Some((offset, plan.arena_bytes))),
+                Place::Scratch(offset) => (None, Some((offset, plan.scratch_bytes))),
                 Place::Unused => (None, None),
             };
             if let Some((ports, i)) = ports {
@@ -142,7 +151,7 @@ impl Check<'_> {
             let fits = match place {
                 Place::Constant(_) | Place::Literal(..) => true,
                 Place::Parameter(_) => setup,
-                Place::Input(_) | Place::Output(_) | Place::Arena(_) => !setup,
+                Place::Input(_) | Place::Output(_) | Place::Arena(_) | Place::Scratch(_) => !setup,
                 Place::Unused => false,
             };
             self.require(fits, || format!("it reads b{} ({place})", id.0));
@@ -151,7 +160,7 @@ impl Check<'_> {
             let place = &self.plan.buffer(id).place;
             let fits = match place {
                 Place::Constant(_) => setup,
-                Place::Output(_) | Place::Arena(_) => !setup,
+                Place::Output(_) | Place::Arena(_) | Place::Scratch(_) => !setup,
                 _ => false,
             };
             self.require(fits, || format!("it writes b{} ({place})", id.0));
@@ -186,7 +195,7 @@ impl Check<'_> {
     fn schedule(&mut self, step: &Step) {
         let Step { kernel, schedule, .. } = step;
         let n_outer = kernel.outer.len() as u32;
-        let permutes = |order: &[Axis], range: std::ops::Range<u32>| {
+        let permutes = |order: &[Axis], range: Range<u32>| {
             let mut sorted: Vec<u32> = order.iter().map(|axis| axis.0).collect();
             sorted.sort_unstable();
             sorted.into_iter().eq(range)
@@ -209,6 +218,72 @@ impl Check<'_> {
         self.require(distinct && !sizes.contains(&0), || {
             format!("vector {:?} and tile {:?} of {n_outer} outer axes", schedule.vector, schedule.tile)
         });
+    }
+
+    /// The positions of a band are independent: what its steps hand on is in scratch, written before it is read.
+    fn bands(&mut self) {
+        let plan = self.plan;
+        let mut next = 0;
+        let mut owner: Vec<Option<usize>> = vec![None; plan.buffers.len()];
+        for (number, band) in plan.bands.iter().enumerate() {
+            self.place = format!("band {number}");
+            let listed =
+                next <= band.steps.start && band.steps.start < band.steps.end && band.steps.end <= plan.steps.len();
+            self.require(listed && band.positions > 0, || format!("{:?} of {} steps", band.steps, plan.steps.len()));
+            if !listed {
+                return;
+            }
+            next = band.steps.end;
+            let written: Vec<BufferId> =
+                plan.steps[band.steps.clone()].iter().flat_map(|step| step.kernel.writes()).collect();
+            let mut known: Vec<BufferId> = Vec::new();
+            for (i, step) in plan.steps[band.steps.clone()].iter().enumerate() {
+                let (kernel, schedule) = (&step.kernel, &step.schedule);
+                let first = schedule.order.first() == Some(&Axis(0)) && schedule.tile_size(Axis(0)) == 1;
+                self.require(first && kernel.outer.first() == Some(&band.positions), || {
+                    format!("step {i} runs {schedule} over {:?}, not {} positions", kernel.outer, band.positions)
+                });
+                let is_scratch = |id: BufferId| matches!(plan.buffer(id).place, Place::Scratch(_));
+                for id in kernel.reads() {
+                    let fits = if is_scratch(id) { known.contains(&id) } else { !written.contains(&id) };
+                    self.require(fits, || format!("step {i} reads b{} of another position", id.0));
+                }
+                for store in &kernel.stores {
+                    let apart = || told_apart(store.at.iter(), &kernel.space(&store.inner)).first() == Some(&true);
+                    let fits = is_scratch(store.buffer) || (store.combine == crate::kernel::Combine::Set && apart());
+                    self.require(fits, || format!("step {i} writes b{} at several positions", store.buffer.0));
+                    if is_scratch(store.buffer) {
+                        let own = *owner[store.buffer.0 as usize].get_or_insert(number) == number;
+                        self.require(own, || format!("b{} is the scratch of two bands", store.buffer.0));
+                        known.push(store.buffer);
+                    }
+                }
+            }
+        }
+        for (i, step) in plan.steps.iter().enumerate() {
+            let band = plan.bands.iter().position(|band| band.steps.contains(&i));
+            for id in step.kernel.reads().into_iter().chain(step.kernel.writes()) {
+                let scratch = matches!(plan.buffer(id).place, Place::Scratch(_));
+                self.place = format!("step {i}");
+                self.require(!scratch || (band.is_some() && owner[id.0 as usize] == band), || {
+                    format!("b{} is the scratch of another band", id.0)
+                });
+            }
+        }
+        // Within a band all scratch is kept apart.
+        for (number, band) in plan.bands.iter().enumerate() {
+            let own = (0..plan.buffers.len()).filter(|&i| owner[i] == Some(number));
+            let mut places: Vec<(u64, u64)> = own
+                .filter_map(|i| match plan.buffers[i].place {
+                    Place::Scratch(offset) => Some((offset, offset + plan.buffers[i].bytes())),
+                    _ => None,
+                })
+                .collect();
+            places.sort_unstable();
+            self.place = format!("band of steps {:?}", band.steps);
+            let apart = places.windows(2).all(|pair| pair[0].1 <= pair[1].0);
+            self.require(apart, || format!("its scratch overlaps: {places:?}"));
+        }
     }
 
     /// Whatever is read was written before, or given.
@@ -280,7 +355,10 @@ impl Check<'_> {
         // not be used any more.
         let only_halo = |position: &usize| {
             let stores = step_at(*position).kernel.stores.iter().filter(|store| store.buffer == to);
-            stores.clone().all(|store| halo_box(b, &store.at, &step_at(*position).kernel.space(&store.inner)).is_some())
+            stores.clone().next().is_some()
+                && stores
+                    .clone()
+                    .all(|store| halo_box(b, &store.at, &step_at(*position).kernel.space(&store.inner)).is_some())
         };
         alike
             && lives[old].writes.iter().all(|&write| write < first)

@@ -1,9 +1,13 @@
 //! A program on its way to a plan: buffers have layouts, kernels know whether they run once.
 
 use fusewright_ir::kernel::build::Operand;
-use fusewright_ir::kernel::{BufferId, BufferInfo, Kernel, KernelBuilder, NamedKernel, Program, Role};
+use fusewright_ir::kernel::{
+    Axis, BufferId, BufferInfo, Index, Kernel, KernelBuilder, NamedKernel, Program, Role, Scalar,
+};
+use fusewright_ir::plan::access::{reads, with_scalars};
 use fusewright_ir::plan::{Layout, Schedule};
 use smallvec::SmallVec;
+use std::ops::Range;
 
 /// What the stages of the planner work on.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +33,8 @@ pub struct DraftBuffer {
     pub is_output: bool,
     /// The axis that its readers and writers would have innermost; the layout follows where it may.
     pub wish: Option<usize>,
+    /// Whether it is what the kernels of a band hand on at one position: it lives in scratch.
+    pub is_scratch: bool,
 }
 
 /// A kernel with a schedule.
@@ -40,6 +46,8 @@ pub struct DraftKernel {
     pub once: bool,
     /// How it is run.
     pub schedule: Schedule,
+    /// The band that it is of: a stretch of kernels that run together at each position of their first axis.
+    pub band: Option<usize>,
 }
 
 impl DraftKernel {
@@ -79,6 +87,7 @@ impl DraftBuffer {
             once: false,
             is_output: false,
             wish: None,
+            is_scratch: false,
         }
     }
 
@@ -120,7 +129,7 @@ impl Draft {
         }
         for (named, once) in program.kernels.into_iter().zip(once) {
             let schedule = Schedule::plain(&named.kernel);
-            draft.kernels.push(DraftKernel { named, once, schedule });
+            draft.kernels.push(DraftKernel { named, once, schedule, band: None });
         }
         for (name, mut id) in program.outputs {
             if !draft.buffer(id).is_free() {
@@ -133,6 +142,35 @@ impl Draft {
             draft.outputs.push((name, id));
         }
         draft
+    }
+
+    /// Makes bands of stretches of kernels. What the kernels of a band hand on, indexed by their common first axis, is kept
+    /// for one position.
+    pub fn make_bands(&mut self, bands: &[Range<usize>]) {
+        let uses = self.uses();
+        for (band, stretch) in bands.iter().enumerate() {
+            for k in stretch.clone() {
+                self.kernels[k].band = Some(band);
+            }
+            for id in self.buffer_ids() {
+                let (writers, readers) = (&uses.writers[id.0 as usize], &uses.readers[id.0 as usize]);
+                let inside = writers.iter().chain(readers).all(|k| stretch.contains(k));
+                let by_position = |k: &usize| is_indexed_by_position(self.kernels[*k].kernel(), id);
+                if writers.is_empty() || readers.is_empty() || !inside || !self.buffer(id).is_free() {
+                    continue;
+                }
+                if !writers.iter().chain(readers).all(by_position) {
+                    continue;
+                }
+                let buffer = self.buffer_mut(id);
+                buffer.info.dims.remove(0);
+                buffer.layout = Layout::row_major(buffer.info.dims.len());
+                buffer.is_scratch = true;
+                for k in stretch.clone() {
+                    self.kernels[k].named.kernel = without_first_index(self.kernels[k].kernel(), id);
+                }
+            }
+        }
     }
 
     /// The buffer.
@@ -187,6 +225,16 @@ impl Draft {
         if added.is_empty() {
             return;
         }
+        // Bands stay whole.
+        let same_band = |a: usize, b: usize| {
+            let band = |k: usize| self.kernels.get(k).and_then(|kernel| kernel.band);
+            band(a).is_some() && band(a) == band(b)
+        };
+        for (position, _) in &mut added {
+            while *position > 0 && same_band(*position - 1, *position) {
+                *position -= 1;
+            }
+        }
         added.sort_by_key(|(position, _)| *position);
         let mut added = added.into_iter().peekable();
         let old = std::mem::take(&mut self.kernels);
@@ -204,8 +252,35 @@ impl DraftKernel {
     /// A kernel of every call, with a plain schedule.
     pub fn new(kernel: Kernel, nodes: Vec<String>, about: &str) -> DraftKernel {
         let schedule = Schedule::plain(&kernel);
-        DraftKernel { named: NamedKernel { nodes, about: about.to_string(), kernel }, once: false, schedule }
+        DraftKernel {
+            named: NamedKernel { nodes, about: about.to_string(), kernel },
+            once: false,
+            schedule,
+            band: None,
+        }
     }
+}
+
+/// Whether every access to a buffer has the first axis as its first index.
+fn is_indexed_by_position(kernel: &Kernel, id: BufferId) -> bool {
+    let first = |at: &[Index]| at.first().and_then(Index::as_axis) == Some(Axis(0));
+    kernel.stores.iter().filter(|store| store.buffer == id).all(|store| first(&store.at))
+        && reads(kernel).iter().filter(|read| read.buffer == id).all(|read| first(read.at))
+}
+
+/// The kernel with the first index left out of every access to a buffer.
+fn without_first_index(kernel: &Kernel, id: BufferId) -> Kernel {
+    let mut result = with_scalars(kernel, |_, scalar| match scalar {
+        Scalar::Load { buffer, mut at, outside } if buffer == id => {
+            at.remove(0);
+            Scalar::Load { buffer, at, outside }
+        }
+        other => other,
+    });
+    for store in result.stores.iter_mut().filter(|store| store.buffer == id) {
+        store.at.remove(0);
+    }
+    result
 }
 
 /// Which kernels depend on nothing but parameters and constants. All writers of a buffer are of one kind: where a

@@ -9,7 +9,7 @@ use super::halo;
 use crate::place::{Lifetime, place as place_lifetimes};
 use fusewright_ir::kernel::{BufferId, Role};
 use fusewright_ir::plan::access::is_in_place;
-use fusewright_ir::plan::{Place, Plan, PlannedBuffer, Port, Step};
+use fusewright_ir::plan::{Band, Place, Plan, PlannedBuffer, Port, Step};
 
 /// Every buffer begins at a multiple of so many bytes: the width of a cache line and of the widest vector.
 const ALIGNMENT: u64 = 64;
@@ -19,8 +19,9 @@ pub fn place(draft: Draft, options: &PlanOptions) -> Plan {
     let mut plan = Plan::default();
     let uses = draft.uses();
     let arena = arena(&draft, &uses, options, &mut plan);
+    let mut scratch: Vec<u64> = Vec::new();
     for (id, offset) in draft.buffer_ids().zip(arena) {
-        let place = place_of(&draft, &uses, id, offset, &mut plan);
+        let place = place_of(&draft, &uses, id, offset, &mut scratch, &mut plan);
         let buffer = draft.buffer(id);
         plan.buffers.push(PlannedBuffer {
             name: buffer.info.name.clone(),
@@ -30,8 +31,16 @@ pub fn place(draft: Draft, options: &PlanOptions) -> Plan {
             place,
         });
     }
+    let mut last = None;
     for kernel in draft.kernels {
-        let (named, schedule) = (kernel.named, kernel.schedule);
+        let (named, schedule, step) = (kernel.named, kernel.schedule, plan.steps.len());
+        if kernel.band.is_some() {
+            match plan.bands.last_mut().filter(|_| last == kernel.band) {
+                Some(band) => band.steps.end = step + 1,
+                None => plan.bands.push(Band { steps: step..step + 1, positions: named.kernel.outer[0] }),
+            }
+        }
+        last = kernel.band;
         let step = Step { nodes: named.nodes, about: named.about, kernel: named.kernel, schedule };
         if kernel.once { plan.setup.push(step) } else { plan.steps.push(step) }
     }
@@ -39,7 +48,14 @@ pub fn place(draft: Draft, options: &PlanOptions) -> Plan {
     plan
 }
 
-fn place_of(draft: &Draft, uses: &Uses, id: BufferId, arena: Option<u64>, plan: &mut Plan) -> Place {
+fn place_of(
+    draft: &Draft,
+    uses: &Uses,
+    id: BufferId,
+    arena: Option<u64>,
+    scratch: &mut Vec<u64>,
+    plan: &mut Plan,
+) -> Place {
     let buffer = draft.buffer(id);
     let (readers, writers) = (&uses.readers[id.0 as usize], &uses.writers[id.0 as usize]);
     let port = || Port { name: buffer.info.name.clone(), buffer: id };
@@ -67,6 +83,14 @@ fn place_of(draft: &Draft, uses: &Uses, id: BufferId, arena: Option<u64>, plan: 
             Place::Output(position.expect("outputs are listed"))
         }
         Role::Computed if writers.is_empty() => Place::Unused,
+        Role::Computed if buffer.is_scratch => {
+            // All scratch of one band side by side; bands are not run at the same time by one thread.
+            let band = draft.kernels[writers[0]].band.expect("scratch belongs to a band");
+            scratch.resize(scratch.len().max(band + 1), 0);
+            let offset = constant(&mut scratch[band]);
+            plan.scratch_bytes = plan.scratch_bytes.max(scratch[band]);
+            Place::Scratch(offset)
+        }
         Role::Computed if buffer.once => Place::Constant(constant(&mut plan.constant_bytes)),
         Role::Computed => arena.map_or(Place::Unused, Place::Arena),
     }
@@ -74,31 +98,38 @@ fn place_of(draft: &Draft, uses: &Uses, id: BufferId, arena: Option<u64>, plan: 
 
 /// The offset of every buffer that lives in the arena.
 fn arena(draft: &Draft, uses: &Uses, options: &PlanOptions, plan: &mut Plan) -> Vec<Option<u64>> {
+    // The kernels of a band run at one time.
+    let mut time: Vec<usize> = Vec::with_capacity(draft.kernels.len());
+    for (k, kernel) in draft.kernels.iter().enumerate() {
+        let next = time.last().map_or(0, |last| last + 1);
+        let again = k > 0 && kernel.band.is_some() && kernel.band == draft.kernels[k - 1].band;
+        time.push(if again { next - 1 } else { next });
+    }
     // Buffers placed as one have the same root; the life of a root is that of all.
     let mut roots: Vec<usize> = (0..draft.buffers.len()).collect();
     let mut lives: Vec<Option<(usize, usize)>> = Vec::with_capacity(draft.buffers.len());
     for id in draft.buffer_ids() {
         let (writers, readers) = (&uses.writers[id.0 as usize], &uses.readers[id.0 as usize]);
-        let first = writers.first().filter(|_| draft.buffer(id).is_free());
+        let first = writers.first().filter(|_| draft.buffer(id).is_free() && !draft.buffer(id).is_scratch);
         let last = readers.last().max(writers.last());
-        lives.push(first.zip(last).map(|(&first, &last)| (first, last + 1)));
+        lives.push(first.zip(last).map(|(&first, &last)| (time[first], time[last] + 1)));
         if first.is_some() {
             plan.unplanned_bytes += draft.buffer(id).bytes().next_multiple_of(ALIGNMENT);
         }
     }
-    for (k, kernel) in draft.kernels.iter().enumerate().filter(|(_, kernel)| !kernel.once) {
+    for (k, kernel) in draft.kernels.iter().enumerate().filter(|(_, kernel)| !kernel.once && kernel.band.is_none()) {
         let kernel = kernel.kernel();
         for to in kernel.writes() {
             let dying = kernel.reads().into_iter().find(|&from| {
                 roots[to.0 as usize] == to.0 as usize
                     && may_share(draft, uses, from, to, k)
-                    && lives[roots[from.0 as usize]].is_some_and(|(_, end)| end == k + 1)
+                    && lives[roots[from.0 as usize]].is_some_and(|(_, end)| end == time[k] + 1)
                     && is_in_place(kernel, from, to)
             });
             if let Some(from) = dying {
                 let root = roots[from.0 as usize];
                 roots[to.0 as usize] = root;
-                let end = lives[to.0 as usize].take().map_or(k + 1, |(_, end)| end);
+                let end = lives[to.0 as usize].take().map_or(time[k] + 1, |(_, end)| end);
                 lives[root] = lives[root].map(|(first, _)| (first, end));
             }
         }

@@ -31,6 +31,7 @@ pub use machine::Machine;
 use draft::Draft;
 use fusewright_ir::kernel::Program;
 use fusewright_ir::plan::Plan;
+use std::ops::Range;
 
 /// What a plan is made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +60,8 @@ pub enum Winograd {
     Always {
         /// Points.
         points: [usize; 2],
+        /// Rows of tiles that are computed together, where not all of them are.
+        rows: Option<usize>,
     },
 }
 
@@ -78,14 +81,20 @@ impl Default for PlanOptions {
 
 /// The program with the kernels rewritten for which other loops are faster; results may differ by roundings.
 pub fn rewrite(program: Program, options: &PlanOptions) -> Program {
-    let mut program = winograd::rewrite(program, options);
+    rewritten(program, options).0
+}
+
+/// The same, and which stretches of its kernels are to run together.
+fn rewritten(mut program: Program, options: &PlanOptions) -> (Program, Vec<Range<usize>>) {
     split::all(&mut program, options.long_fold);
-    program
+    winograd::rewritten(program, options)
 }
 
 /// The plan of a program.
 pub fn plan(program: Program, options: &PlanOptions) -> Plan {
-    let mut draft = Draft::new(literals::compute(rewrite(program, options)));
+    let (program, bands) = rewritten(program, options);
+    let mut draft = Draft::new(literals::compute(program));
+    draft.make_bands(&bands);
     layout::choose(&mut draft, &options.machine);
     halo::widen(&mut draft);
     schedule::all(&mut draft, &options.machine);

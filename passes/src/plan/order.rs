@@ -4,7 +4,7 @@
 //! order as given where that is as good.
 
 use super::draft::Draft;
-use fusewright_ir::kernel::Combine;
+use fusewright_ir::kernel::{BufferId, Combine};
 use smallvec::SmallVec;
 use std::collections::HashSet;
 
@@ -19,7 +19,8 @@ pub fn order(draft: &mut Draft) {
     let best = if problem.peak(&found) < problem.peak(&given) { found } else { given };
     let mut kernels: Vec<_> = std::mem::take(&mut draft.kernels).into_iter().map(Some).collect();
     let once = (0..kernels.len()).filter(|&k| kernels[k].as_ref().is_some_and(|kernel| kernel.once));
-    let order: Vec<usize> = once.chain(best.iter().map(|&job| problem.jobs[job].kernel)).collect();
+    let order: Vec<usize> =
+        once.chain(best.iter().flat_map(|&job| problem.jobs[job].kernels.iter().copied())).collect();
     draft.kernels = order.iter().filter_map(|&k| kernels[k].take()).collect();
 }
 
@@ -31,8 +32,8 @@ struct Problem {
 }
 
 struct Job {
-    /// The position in the draft.
-    kernel: usize,
+    /// The positions in the draft: several of a band.
+    kernels: SmallVec<[usize; 1]>,
     /// Jobs that must be done before, and those that wait for this one.
     before: u32,
     after: SmallVec<[usize; 4]>,
@@ -54,7 +55,8 @@ impl Problem {
         let mut written: Vec<(SmallVec<[usize; 2]>, bool)> = vec![Default::default(); draft.buffers.len()];
         let mut read: Vec<SmallVec<[usize; 4]>> = vec![SmallVec::new(); draft.buffers.len()];
         for (k, kernel) in draft.kernels.iter().enumerate().filter(|(_, kernel)| !kernel.once) {
-            let job = jobs.len();
+            let again = k > 0 && kernel.band.is_some() && kernel.band == draft.kernels[k - 1].band;
+            let job = if again { jobs.len() - 1 } else { jobs.len() };
             let kernel = kernel.kernel();
             let (reads, writes) = (kernel.reads(), kernel.writes());
             let mut before: SmallVec<[usize; 8]> = SmallVec::new();
@@ -74,9 +76,18 @@ impl Problem {
             reads.iter().for_each(|id| read[id.0 as usize].push(job));
             before.sort_unstable();
             before.dedup();
+            before.retain(|other| *other != job && !jobs[*other].after.contains(&job));
             before.iter().for_each(|&other| jobs[other].after.push(job));
-            let mut touches: SmallVec<[usize; 4]> = SmallVec::new();
-            for id in reads.iter().chain(&writes).filter(|id| draft.buffer(**id).is_free()) {
+            if !again {
+                let (after, touches) = (SmallVec::new(), SmallVec::new());
+                jobs.push(Job { kernels: SmallVec::new(), before: 0, after, touches });
+            }
+            let own = &mut jobs[job];
+            own.kernels.push(k);
+            own.before += before.len() as u32;
+            let touches = &mut own.touches;
+            let in_arena = |id: &&BufferId| draft.buffer(**id).is_free() && !draft.buffer(**id).is_scratch;
+            for id in reads.iter().chain(&writes).filter(in_arena) {
                 let buffer = &mut place[id.0 as usize];
                 if *buffer == usize::MAX {
                     *buffer = buffers.len();
@@ -87,7 +98,6 @@ impl Problem {
                     buffers[*buffer].n_jobs += 1;
                 }
             }
-            jobs.push(Job { kernel: k, before: before.len() as u32, after: SmallVec::new(), touches });
         }
         Problem { jobs, buffers }
     }

@@ -21,11 +21,12 @@ pub fn packable(draft: &Draft, kernel: &Kernel) -> Vec<ScalarId> {
     let reads = reads(kernel);
     let fits = |read: &Read| {
         let buffer = draft.buffer(read.buffer);
-        let inner = read.at.iter().filter_map(plain).any(|form| form.terms.iter().any(|(axis, _)| axis.0 >= n_outer));
-        let shared = reads.iter().filter(|other| other.id == read.id).count() > 1;
+        let of_inner = |index| plain(index).is_some_and(|form| form.terms.iter().any(|(axis, _)| axis.0 >= n_outer));
+        let inner = || read.at.iter().any(of_inner);
+        let shared = || reads.iter().filter(|other| other.id == read.id).count() > 1;
         buffer.is_constant()
             && is_proven(read.at, &read.extents, &buffer.layout, &buffer.info.dims, false)
-            && !(inner && shared)
+            && !(inner() && shared())
     };
     let mut ids: Vec<ScalarId> = reads.iter().filter(|read| fits(read)).map(|read| read.id).collect();
     ids.sort();

@@ -10,6 +10,7 @@ use fusewright_ir::plan::{Schedule, UNROLLED_POINTS, Vector};
 use fusewright_ir::tensor::DType;
 use smallvec::SmallVec;
 use std::cmp::Reverse;
+use std::collections::HashSet;
 
 /// Gives every kernel its schedule, for weights that [`super::pack`] will lay out to fit it.
 pub fn all(draft: &mut Draft, machine: &Machine) {
@@ -23,7 +24,15 @@ pub fn all(draft: &mut Draft, machine: &Machine) {
 pub fn schedule(draft: &Draft, draft_kernel: &DraftKernel, machine: &Machine) -> Schedule {
     let kernel = draft_kernel.kernel();
     let loose = if draft_kernel.once { Vec::new() } else { packable(draft, kernel) };
-    let mut facts = Facts { draft, kernel, reads: reads(kernel), loose };
+    let in_band = draft_kernel.band.is_some();
+    // Stores at the points of the outer space find the same in a load that they share.
+    let mut known = HashSet::new();
+    let mut reads = reads(kernel);
+    reads.retain(|read| match read.part {
+        Part::Store(i) if kernel.stores[i].inner.is_empty() => known.insert(read.id),
+        _ => true,
+    });
+    let mut facts = Facts { draft, kernel, in_band, reads, loose };
     let mut schedule = Schedule::plain(kernel);
     schedule.fold_orders = (0..kernel.folds.len()).map(|i| facts.fold_order(i)).collect();
     let mut weights = Vec::new();
@@ -76,6 +85,8 @@ enum Loads {
 struct Facts<'a> {
     draft: &'a Draft,
     kernel: &'a Kernel,
+    /// Whether its first axis is that of a band.
+    in_band: bool,
     reads: Vec<Read<'a>>,
     /// Loads that will be packed to whatever the schedule likes.
     loose: Vec<ScalarId>,
@@ -117,6 +128,11 @@ impl Facts<'_> {
 
     fn is_loose(&self, read: &Read) -> bool {
         self.loose.contains(&read.id)
+    }
+
+    /// The outer axes without that of the band, of which a kernel sees one position at a time.
+    fn own_axes(&self) -> impl Iterator<Item = Axis> + use<> {
+        (u32::from(self.in_band)..self.kernel.outer.len() as u32).map(Axis)
     }
 
     fn outer_axes(&self) -> impl Iterator<Item = Axis> + use<> {
@@ -164,7 +180,7 @@ impl Facts<'_> {
                 && self.reads.iter().all(|read| self.is_loose(read) || moves(self.stride(read, *axis)))
                 && (0..self.kernel.stores.len()).all(|store| self.store_stride(store, *axis) == Some(1))
         };
-        self.outer_axes().filter(fits).max_by_key(|axis| self.extent(*axis))
+        self.own_axes().filter(fits).max_by_key(|axis| self.extent(*axis))
     }
 
     /// The length of the last inner axis of all folds and stores over inner axes, where they share it, it is innermost
@@ -277,7 +293,7 @@ impl Facts<'_> {
         };
         let mut best: Option<(f64, Tile)> = None;
         // Of axes that are as good, the one whose points lie nearest to each other in memory.
-        let mut seconds: Vec<Axis> = self.outer_axes().filter(shares).collect();
+        let mut seconds: Vec<Axis> = self.own_axes().filter(shares).collect();
         seconds.sort_by_key(|&axis| self.store_stride(0, axis).map_or(u64::MAX, i64::unsigned_abs));
         for second in seconds.into_iter().map(Some).chain([None]) {
             let length = second.map_or(1, |axis| self.extent(axis) as u32);
@@ -380,6 +396,10 @@ impl Facts<'_> {
         // The outermost loop is the one that threads share.
         if let Some(first) = order.iter().position(|&axis| self.extent(axis) > 1) {
             order[..=first].rotate_right(1);
+        }
+        if self.in_band {
+            order.retain(|axis| axis.0 != 0);
+            order.insert(0, Axis(0));
         }
         order
     }

@@ -1,7 +1,9 @@
 //! The kernels that take the place of a convolution: taps at the points (once), inputs at the points, the products of
-//! the two summed over channels (a batched matrix product), and outputs with the epilogue.
+//! the two summed over channels (a batched matrix product), and outputs with the epilogue. The last three for each segment of
+//! the image; their first axis is the position in it.
 
 use super::recognise::Convolution;
+use super::segments::Segment;
 use super::toom::Toom;
 use crate::merge::compacted;
 use fusewright_ir::DType;
@@ -21,53 +23,66 @@ pub fn tiles(convolution: &Convolution, tooms: &Tooms) -> SmallVec<[usize; 2]> {
     convolution.windows.iter().zip(tooms).map(|(window, toom)| window.place.1.div_ceil(toom.outputs)).collect()
 }
 
-/// The kernels in order; their buffers are added to the program.
+/// The kernel of the taps, and for each segment the others in order; their buffers are added to the program.
 pub fn rewritten(
     program: &mut Program,
     named: &NamedKernel,
     convolution: &Convolution,
     tooms: &Tooms,
-) -> Vec<NamedKernel> {
-    let tiles = tiles(convolution, tooms);
+    segments: &[Segment],
+) -> (NamedKernel, Vec<Vec<NamedKernel>>) {
+    let all_tiles = tiles(convolution, tooms);
     let points: usize = tooms.iter().map(|toom| toom.points()).product();
     let n_batch: usize = convolution.batch.iter().map(|(_, extent)| extent).product();
-    let n_tiles = n_batch * tiles.iter().product::<usize>();
     let (channels, out) = (convolution.channels.1, convolution.out.1);
     let mut add = |part: &str, dims: &[usize]| {
         let (name, dims) = (format!("{}.{part}", named.nodes[0]), dims.to_vec());
         let info = BufferInfo { name, dtype: DType::F32, dims: dims.clone(), role: Role::Computed };
         Operand { buffer: program.add_buffer(info), dtype: DType::F32, dims }
     };
-    let at_points = AtPoints {
-        taps: add("taps", &[points, channels, out]),
-        inputs: add("inputs", &[points, n_tiles, channels]),
-        products: add("products", &[points, n_tiles, out]),
-    };
-    let build = Build { program, convolution, tooms, tiles, at_points };
+    let taps = add("taps", &[points, channels, out]);
+    let at_points: Vec<AtPoints> = segments
+        .iter()
+        .map(|segment| {
+            let n_tiles = n_batch * segment.rows * all_tiles[1..].iter().product::<usize>();
+            let inputs = add("inputs", &[segment.positions, points, n_tiles, channels]);
+            let products = add("products", &[segment.positions, points, n_tiles, out]);
+            AtPoints { taps: taps.clone(), inputs, products }
+        })
+        .collect();
     let sizes: Vec<String> = tooms.iter().map(|toom| toom.outputs.to_string()).collect();
-    let taps: Vec<String> = tooms.iter().map(|toom| toom.taps.to_string()).collect();
-    let title = format!("F({},{})", sizes.join("x"), taps.join("x"));
+    let n_taps: Vec<String> = tooms.iter().map(|toom| toom.taps.to_string()).collect();
+    let title = format!("F({},{})", sizes.join("x"), n_taps.join("x"));
     let own = |part: &str, kernel: Kernel| NamedKernel {
         nodes: named.nodes[..1].to_vec(),
         about: format!("{title} {part}"),
         kernel,
     };
-    let mut kernels = vec![own("taps", build.taps()), own("inputs", build.inputs()), own("products", build.products())];
-    kernels.extend(build.outputs().into_iter().map(|kernel| NamedKernel {
-        nodes: named.nodes.clone(),
-        about: format!("{title} {}", named.about),
-        kernel,
-    }));
-    kernels
+    let mut of_taps = None;
+    let mut parts = Vec::new();
+    for (&segment, at_points) in segments.iter().zip(at_points) {
+        let mut tiles = all_tiles.clone();
+        tiles[0] = segment.rows;
+        let build = Build { program, convolution, tooms, tiles, segment, at_points };
+        of_taps.get_or_insert_with(|| own("taps", build.taps()));
+        let mut kernels = vec![own("inputs", build.inputs()), own("products", build.products())];
+        kernels.extend(build.outputs().into_iter().map(|kernel| NamedKernel {
+            nodes: named.nodes.clone(),
+            about: format!("{title} {}", named.about),
+            kernel,
+        }));
+        parts.push(kernels);
+    }
+    (of_taps.expect("there is a segment"), parts)
 }
 
 /// What lies at the points of the transforms.
 struct AtPoints {
     /// `[points, channels, out]`.
     taps: Operand,
-    /// `[points, tiles, channels]`.
+    /// `[positions, points, tiles, channels]`.
     inputs: Operand,
-    /// `[points, tiles, out]`.
+    /// `[positions, points, tiles, out]`.
     products: Operand,
 }
 
@@ -75,11 +90,13 @@ struct Build<'a> {
     program: &'a Program,
     convolution: &'a Convolution<'a>,
     tooms: &'a Tooms,
+    /// The tiles along each window at one position of the segment.
     tiles: SmallVec<[usize; 2]>,
+    segment: Segment,
     at_points: AtPoints,
 }
 
-/// Tiles along one window of which the same outputs are stored.
+/// Tiles along one window, counted from the first at each position, of which the same outputs are stored.
 #[derive(Clone, Copy)]
 struct Region {
     first_tile: usize,
@@ -140,7 +157,9 @@ impl Build<'_> {
     fn inputs(&self) -> Kernel {
         let Convolution { image, channels, windows, batch, .. } = self.convolution;
         let source = self.operand(image.buffer);
-        let space: Vec<usize> = self.batch_extents().chain(self.tiles.iter().copied()).chain([channels.1]).collect();
+        let tiles = self.tiles.iter().copied();
+        let space: Vec<usize> =
+            [self.segment.positions].into_iter().chain(self.batch_extents()).chain(tiles).chain([channels.1]).collect();
         let mut k = KernelBuilder::new(&space);
         let (rows, columns) = self.rows_and_columns();
         let axes = k.outer_axes();
@@ -150,10 +169,10 @@ impl Build<'_> {
             let places = self.places(row, column);
             let form = |axis: Axis| -> Affine {
                 if let Some(i) = windows.iter().position(|window| window.place.0 == axis) {
-                    return axes[batch.len() + i] * self.tooms[i].outputs as i64 + places[i] as i64;
+                    return self.tile_along(i, &axes, 0) * self.tooms[i].outputs as i64 + places[i] as i64;
                 }
                 match batch.iter().position(|(other, _)| *other == axis) {
-                    Some(i) => axes[i].into(),
+                    Some(i) => axes[1 + i].into(),
                     None if axis == channels.0 => channel.into(),
                     None => Affine::constant(0),
                 }
@@ -164,7 +183,8 @@ impl Build<'_> {
         let tile = self.tile(&axes, &[]);
         separable(&mut k, rows, columns, lengths, element, Toom::inputs, &mut |k, row, column, value| {
             let point = (row * columns.points() + column) as i64;
-            k.store(&self.at_points.inputs, [Index::from(point), tile.clone().into(), channel.into()], value);
+            let at = [axes[0].into(), Index::from(point), tile.clone().into(), channel.into()];
+            k.store(&self.at_points.inputs, at, value);
         });
         k.finish()
     }
@@ -172,12 +192,12 @@ impl Build<'_> {
     fn products(&self) -> Kernel {
         let AtPoints { taps, inputs, products } = &self.at_points;
         let mut k = KernelBuilder::new(&products.dims);
-        let (point, tile, out) = (k.outer(0), k.outer(1), k.outer(2));
+        let (position, point, tile, out) = (k.outer(0), k.outer(1), k.outer(2), k.outer(3));
         let channel = k.inner(0);
-        let (input, tap) = (k.load(inputs, [point, tile, channel]), k.load(taps, [point, channel, out]));
+        let (input, tap) = (k.load(inputs, [position, point, tile, channel]), k.load(taps, [point, channel, out]));
         let product = k.mul(input, tap);
         let sum = k.fold(FoldKind::Sum, &[self.convolution.channels.1], product);
-        k.store(products, [point, tile, out], sum);
+        k.store(products, [position, point, tile, out], sum);
         k.finish()
     }
 
@@ -188,8 +208,13 @@ impl Build<'_> {
             .windows
             .iter()
             .zip(self.tooms)
-            .map(|(window, toom)| {
-                let (whole, rest) = (window.place.1 / toom.outputs, window.place.1 % toom.outputs);
+            .zip(&self.tiles)
+            .enumerate()
+            .map(|(i, ((window, toom), &n_tiles))| {
+                // At each position but in the last segment all tiles are whole.
+                let first = if i == 0 { self.segment.first } else { 0 };
+                let whole = (window.place.1 / toom.outputs - first).min(n_tiles);
+                let rest = if whole < n_tiles { window.place.1 % toom.outputs } else { 0 };
                 let whole_tiles = Region { first_tile: 0, n_tiles: whole, outputs: toom.outputs };
                 let rest = Region { first_tile: whole, n_tiles: 1, outputs: rest };
                 [whole_tiles, rest].into_iter().filter(|region| region.n_tiles * region.outputs > 0).collect()
@@ -208,7 +233,8 @@ impl Build<'_> {
     fn outputs_of(&self, regions: &[Region]) -> Kernel {
         let Convolution { kernel, out, windows, batch, .. } = self.convolution;
         let n_tiles = regions.iter().map(|region| region.n_tiles);
-        let space: Vec<usize> = self.batch_extents().chain(n_tiles).chain([out.1]).collect();
+        let space: Vec<usize> =
+            [self.segment.positions].into_iter().chain(self.batch_extents()).chain(n_tiles).chain([out.1]).collect();
         let mut k = KernelBuilder::new(&space);
         let (rows, columns) = self.rows_and_columns();
         let axes = k.outer_axes();
@@ -216,7 +242,8 @@ impl Build<'_> {
         let tile = self.tile(&axes, regions);
         let element = |k: &mut KernelBuilder, row: usize, column: usize| {
             let point = (row * columns.points() + column) as i64;
-            k.load(&self.at_points.products, [Index::from(point), tile.clone().into(), channel.into()])
+            let at = [axes[0].into(), Index::from(point), tile.clone().into(), channel.into()];
+            k.load(&self.at_points.products, at)
         };
         let roots = kernel.stores.iter().map(|store| store.value);
         let epilogue = kernel.body.reachable(roots);
@@ -228,11 +255,11 @@ impl Build<'_> {
             }
             let form = |axis: Axis| -> Affine {
                 if let Some(i) = windows.iter().position(|window| window.place.0 == axis) {
-                    let tile = axes[batch.len() + i] + regions[i].first_tile as i64;
+                    let tile = self.tile_along(i, &axes, regions[i].first_tile);
                     return tile * self.tooms[i].outputs as i64 + places[i] as i64;
                 }
                 match batch.iter().position(|(other, _)| *other == axis) {
-                    Some(i) => axes[i].into(),
+                    Some(i) => axes[1 + i].into(),
                     None if axis == out.0 => channel.into(),
                     None => Affine::constant(0),
                 }
@@ -254,15 +281,24 @@ impl Build<'_> {
         compacted(&k.finish())
     }
 
-    /// The number of a tile among all, by the axes of the batch and of the tiles; with `regions`, tiles are counted from
-    /// the first of each.
+    /// The number of a tile among all at its position, by the axes of the batch and of the tiles; with `regions`, tiles are
+    /// counted from the first of each.
     fn tile(&self, axes: &[Axis], regions: &[Region]) -> Affine {
         let n_batch = self.convolution.batch.len();
         let extents = self.batch_extents().chain(self.tiles.iter().copied());
         extents.enumerate().fold(Affine::constant(0), |number, (i, extent)| {
             let first = i.checked_sub(n_batch).and_then(|window| regions.get(window)).map_or(0, |r| r.first_tile);
-            number * extent as i64 + axes[i] + first as i64
+            number * extent as i64 + axes[1 + i] + first as i64
         })
+    }
+
+    /// The number of a tile along a window, in the whole image.
+    fn tile_along(&self, window: usize, axes: &[Axis], first: usize) -> Affine {
+        let own = axes[1 + self.convolution.batch.len() + window] + first as i64;
+        match window {
+            0 => own + axes[0] * self.segment.rows as i64 + Affine::constant(self.segment.first as i64),
+            _ => own,
+        }
     }
 
     fn batch_extents(&self) -> impl Iterator<Item = usize> {

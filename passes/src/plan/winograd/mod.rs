@@ -9,6 +9,7 @@
 mod cost;
 mod kernels;
 mod recognise;
+mod segments;
 mod toom;
 
 use super::draft::{Uses, run_once};
@@ -17,16 +18,19 @@ use cost::Way;
 use fusewright_ir::kernel::{BufferId, NamedKernel, Program, Role};
 use kernels::Tooms;
 use recognise::Convolution;
+use std::ops::Range;
 use toom::Toom;
 
-/// The program with convolutions rewritten, those that the options ask for or the cost model finds faster.
-pub fn rewrite(mut program: Program, options: &PlanOptions) -> Program {
+/// The program with convolutions rewritten, those that the options ask for or the cost model finds faster, and which
+/// stretches of its kernels are to run together: rows of tiles that stay in cache on their way.
+pub fn rewritten(mut program: Program, options: &PlanOptions) -> (Program, Vec<Range<usize>>) {
+    let mut bands = Vec::new();
     if options.winograd == Winograd::Never {
-        return program;
+        return (program, bands);
     }
     let constant = constants(&program);
     let chosen: Vec<Option<Tooms>> = match options.winograd {
-        Winograd::Always { points } => {
+        Winograd::Always { points, .. } => {
             let forced = |named: &NamedKernel| {
                 let convolution = Convolution::of(&named.kernel, |buffer| constant[buffer.0 as usize])?;
                 convolution.windows.iter().zip(points).map(|(window, n)| Toom::with_points(n, window.tap.1)).collect()
@@ -37,13 +41,26 @@ pub fn rewrite(mut program: Program, options: &PlanOptions) -> Program {
     };
     let kernels = std::mem::take(&mut program.kernels);
     for (named, tooms) in kernels.into_iter().zip(chosen) {
-        let rewritten = tooms.and_then(|tooms| {
-            let convolution = Convolution::of(&named.kernel, |buffer| constant[buffer.0 as usize])?;
-            Some(kernels::rewritten(&mut program, &named, &convolution, &tooms))
-        });
-        program.kernels.extend(rewritten.unwrap_or_else(|| vec![named.clone()]));
+        let convolution = Convolution::of(&named.kernel, |buffer| constant[buffer.0 as usize]);
+        let (Some(tooms), Some(convolution)) = (tooms, convolution) else {
+            program.kernels.push(named);
+            continue;
+        };
+        let segments = match options.winograd {
+            Winograd::Always { rows, .. } => segments::of_rows(&convolution, &tooms, rows),
+            _ => segments::in_cache(&convolution, &tooms, &options.machine),
+        };
+        let (taps, parts) = kernels::rewritten(&mut program, &named, &convolution, &tooms, &segments);
+        program.kernels.push(taps);
+        for (segment, kernels) in segments.iter().zip(parts) {
+            let first = program.kernels.len();
+            program.kernels.extend(kernels);
+            if segment.positions > 1 {
+                bands.push(first..program.kernels.len());
+            }
+        }
     }
-    program
+    (program, bands)
 }
 
 /// For each buffer whether its values are known before a run.
@@ -126,7 +143,7 @@ mod tests {
     }
 
     fn abouts(shape: &str, layers: &str, options: &PlanOptions) -> Vec<String> {
-        rewrite(program(shape, layers, true), options).kernels.into_iter().map(|named| named.about).collect()
+        rewritten(program(shape, layers, true), options).0.kernels.into_iter().map(|named| named.about).collect()
     }
 
     /// Evaluated in f64 on numbers that are no round ones.
@@ -153,8 +170,9 @@ mod tests {
         let plain = program("[2, 3, 11, 9]", layers, true);
         let output = plain.outputs[0].1;
         let expected = evaluated(&plain).array(output);
-        for points in [[4, 4], [6, 6], [4, 6], [6, 4]] {
-            let rewritten = rewrite(plain.clone(), &options(Winograd::Always { points }));
+        for (points, rows) in [([4, 4], None), ([6, 6], Some(1)), ([4, 6], Some(2)), ([6, 4], Some(1)), ([6, 6], None)]
+        {
+            let rewritten = super::rewritten(plain.clone(), &options(Winograd::Always { points, rows })).0;
             assert!(rewritten.kernels.len() > plain.kernels.len() + 3, "{rewritten}");
             let found = evaluated(&rewritten).array(output);
             for (a, b) in expected.data.iter().zip(&found.data) {
@@ -165,7 +183,7 @@ mod tests {
 
     #[test]
     fn only_windows_of_step_one_over_all_channels_are_rewritten() {
-        let all = options(Winograd::Always { points: [6, 6] });
+        let all = options(Winograd::Always { points: [6, 6], rows: None });
         let is_rewritten =
             |shape: &str, layer: &str| abouts(shape, layer, &all).iter().any(|about| about.contains("F("));
         let (image, signal) = ("[1, 8, 12, 12]", "[1, 8, 12]");
@@ -205,7 +223,7 @@ mod tests {
         let plain = program("[1, 128, 28, 28]", layers, true);
         let kept = |limit: Option<u64>| -> u64 {
             let options = PlanOptions { constant_limit: limit, ..options(Winograd::Auto) };
-            let rewritten = rewrite(plain.clone(), &options);
+            let rewritten = super::rewritten(plain.clone(), &options).0;
             let transformed: Vec<&str> = rewritten
                 .kernels
                 .iter()
