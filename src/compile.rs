@@ -3,10 +3,11 @@
 use crate::ir::kernel::Program;
 use crate::ir::plan::Plan;
 use crate::ir::{Bindings, Graph};
+use crate::model::Model;
 use crate::passes::fuse::{Decision, fuse};
 use crate::passes::lower::lower;
 use crate::passes::pipeline;
-use crate::passes::plan::{Machine, PlanOptions, plan};
+use crate::passes::plan::{Machine, PlanOptions, Winograd, plan};
 use crate::runtime::Isa;
 use crate::weights::Weights;
 use std::time::{Duration, Instant};
@@ -21,6 +22,11 @@ pub struct Options {
     pub weights: Option<Weights>,
     /// Values for symbols; sessions may give the others.
     pub bindings: Bindings,
+    /// Whether sums are computed as they are written. Else convolutions whose transforms (Winograd's) are faster, and about
+    /// as accurate, are computed so; values that are not finite then spread over a tile of the image.
+    pub exact: bool,
+    /// Bytes of parameters and constants that faster ways to compute may take in all: transformed weights are larger.
+    pub constant_limit: Option<u64>,
     /// The vectors of inner bodies; the widest that this machine has by default.
     pub isa: Isa,
     /// The most threads that a run uses, its caller's included. Results are the same bits for any number. The process has
@@ -44,6 +50,8 @@ impl Default for Options {
             fuse: true,
             weights: None,
             bindings: Bindings::new(),
+            exact: false,
+            constant_limit: None,
             isa: Isa::detect(),
             threads: 1,
             spin: 50,
@@ -105,9 +113,19 @@ pub(crate) fn compile_graph(graph: Graph, options: &Options) -> (Compilation, Pl
     (Compilation { graph, optimised, program, decisions, stages, dumps }, plan)
 }
 
-/// What the planner is told of the machine.
+/// Bytes that the plan of a model keeps for its parameters and constants: packed, and transformed where that is faster.
+/// `None` where symbols have no values yet.
+pub fn constant_bytes(model: &Model, options: &Options) -> Option<u64> {
+    let graph = model.graph();
+    let known = graph.nodes().all(|(_, node)| node.types.iter().all(|ty| ty.dims().is_some()));
+    known.then(|| compile_graph(graph.clone(), options).1.constant_bytes)
+}
+
+/// What the planner is told.
 fn plan_options(options: &Options) -> PlanOptions {
-    PlanOptions { machine: machine(options.isa), ..PlanOptions::default() }
+    let winograd = if options.exact { Winograd::Never } else { Winograd::Auto };
+    let machine = machine(options.isa);
+    PlanOptions { machine, winograd, constant_limit: options.constant_limit, ..PlanOptions::default() }
 }
 
 /// The machine that has these vectors.

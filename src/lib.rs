@@ -39,7 +39,7 @@ mod initialize;
 mod model;
 mod weights;
 
-pub use compile::{Compilation, Options, machine, pass_names};
+pub use compile::{Compilation, Options, constant_bytes, machine, pass_names};
 pub use error::{Error, Faults};
 pub use executable::{Executable, Planned, Session, reference};
 pub use initialize::initialize;

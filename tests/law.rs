@@ -6,7 +6,9 @@
 
 mod support;
 
+use fusewright::passes::plan::Winograd;
 use std::io::Write;
+use support::convolve;
 use support::found;
 use support::gradients;
 use support::grow::{self, Style};
@@ -32,6 +34,7 @@ fn hold(seeds: impl Iterator<Item = u64>, style: Style) -> Report {
                 total.tight += report.tight;
                 total.kernels += report.kernels;
                 total.fused_kernels += report.fused_kernels;
+                total.rewritten += report.rewritten;
             }
             Err(failure) => panic!("{}", explain(seed, network, failure, style)),
         }
@@ -41,8 +44,18 @@ fn hold(seeds: impl Iterator<Item = u64>, style: Style) -> Report {
 
 fn trial(network: &Network) -> Trial {
     let seed = network.seed;
-    let shared = 1 + (seed % 4) as usize;
-    Trial { optimised: !seed.is_multiple_of(4), seed, threads: seed.is_multiple_of(8), shared }
+    let (optimised, threads) = (!seed.is_multiple_of(4), seed.is_multiple_of(8));
+    Trial { optimised, seed, threads, shared: 1 + (seed % 4) as usize, winograd: winograd(seed) }
+}
+
+fn winograd(seed: u64) -> Winograd {
+    match seed % 5 {
+        0 => Winograd::Never,
+        1 => Winograd::Always { points: [4, 6] },
+        2 => Winograd::Always { points: [6, 4] },
+        3 => Winograd::Always { points: [4, 4] },
+        _ => Winograd::Always { points: [6, 6] },
+    }
 }
 
 fn law(network: &Network, style: Style) -> Result<Report, Failure> {
@@ -134,13 +147,39 @@ fn every_kind_of_layer_is_tested() {
     assert!(missing.is_empty(), "no network has {missing:?}");
 }
 
+/// Convolutions in every way that transforms can compute them.
+#[test]
+fn transformed_convolutions_hold_the_law() {
+    let mut total = Report::default();
+    for seed in 0..80 {
+        let ron = convolve::model(seed);
+        let built = found::built(&ron, seed);
+        let trial = Trial { optimised: seed % 4 != 0, seed, threads: false, shared: 1, winograd: winograd(seed) };
+        match check(&built, trial) {
+            Ok(report) => {
+                total.rewritten += report.rewritten;
+                total.elements += report.rewritten_elements;
+                total.tight += report.rewritten_tight;
+            }
+            Err(failure) => panic!("seed {seed}: {}\n{}\n{ron}\n{}", failure.stage, failure.problem, built.graph),
+        }
+    }
+    assert!(total.rewritten > 300, "hardly anything is transformed: {total:?}");
+    assert!(
+        total.tight * 100 >= total.elements * 85,
+        "of {} elements {} are held tightly",
+        total.elements,
+        total.tight
+    );
+}
+
 macro_rules! found {
     ($($name:ident $ron:literal)*) => { $(
         #[test]
         fn $name() {
             for (seed, optimised) in [(1, false), (2, true), (3, true)] {
                 let built = found::built($ron, seed);
-                if let Err(failure) = check(&built, Trial { optimised, seed, threads: false, shared: 2 }) {
+                if let Err(failure) = check(&built, Trial { optimised, seed, threads: false, shared: 2, winograd: winograd(seed) }) {
                     panic!("{}\n{}\n{}", failure.stage, failure.problem, built.graph);
                 }
             }

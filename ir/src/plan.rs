@@ -205,6 +205,10 @@ pub struct Schedule {
     pub tile: SmallVec<[(Axis, u32); 2]>,
 }
 
+/// The loops of a fold are written out where its steps times the vectors of a tile are no more than this: overlapping
+/// windows then read an element once.
+pub const UNROLLED_POINTS: usize = 160;
+
 /// Which points share a vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Vector {

@@ -7,7 +7,7 @@ use fusewright_ir::plan::{Place, Plan, Step, Vector, evaluate, verify};
 use fusewright_ir::{Array, Data, Model};
 use fusewright_passes::fuse::fuse;
 use fusewright_passes::lower::lower;
-use fusewright_passes::plan::{Machine, PlanOptions, plan};
+use fusewright_passes::plan::{Machine, PlanOptions, Winograd, plan};
 use std::collections::BTreeMap;
 
 /// Values of the sources of a graph by name, and of its outputs.
@@ -41,7 +41,7 @@ fn reference(graph: &Graph) -> (BTreeMap<String, Array>, BTreeMap<String, Array>
     (given, graph.outputs.iter().map(|named| (named.name.clone(), output(named.value))).collect())
 }
 
-/// Fused and not, for several machines; the plan of the fused kernels for the portable one.
+/// Fused and not, for several machines; the plan of the fused kernels for the portable one, without transforms.
 fn check(text: &str) -> Plan {
     let model = Model::parse("case.ron", text).unwrap_or_else(|faults| panic!("{faults:?}"));
     let mut graph = model.graph;
@@ -50,10 +50,9 @@ fn check(text: &str) -> Plan {
     let program = lower(&graph);
     let fused = fuse(program.clone()).0;
     let wide = PlanOptions { machine: Machine::AVX512, ..PlanOptions::default() };
+    let direct = PlanOptions { winograd: Winograd::Never, ..PlanOptions::default() };
     let mut last = Plan::default();
-    for (program, options) in
-        [(program, PlanOptions::default()), (fused.clone(), wide), (fused, PlanOptions::default())]
-    {
+    for (program, options) in [(program, PlanOptions::default()), (fused.clone(), wide), (fused, direct)] {
         let plan = plan(program, &options);
         assert_eq!(verify(&plan), Ok(()), "{plan}");
         let outputs = evaluate(&plan, &given).unwrap_or_else(|fault| panic!("{fault}\n{plan}"));

@@ -40,7 +40,7 @@ impl Threads {
 
 impl Default for Threads {
     /// One thread. Were it more, helpers would wait 50 microseconds, and steps of 2 microseconds would be shared: to hand
-    /// over a step and wait for its end takes about a quarter of one.
+    /// over a step and see its end takes 0.8.
     fn default() -> Threads {
         Threads { most: 1, spin: Duration::from_micros(50), worthwhile: Duration::from_micros(2) }
     }

@@ -85,6 +85,39 @@ pub fn batch(text: &str) -> Result<usize, String> {
     }
 }
 
+/// How the planner may compute.
+#[derive(Args, Clone, Copy, Default)]
+pub struct PlanArguments {
+    /// Compute all sums as they are written: no convolutions by transforms
+    #[arg(long)]
+    pub exact: bool,
+    /// Bytes that weights may take in faster but larger forms, such as 64MiB
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub constant_limit: Option<u64>,
+}
+
+impl PlanArguments {
+    /// The options with these in them.
+    pub fn put(self, options: Options) -> Options {
+        Options { exact: self.exact, constant_limit: self.constant_limit, ..options }
+    }
+}
+
+/// `4096`, `512KiB`, `64MiB`, `2GiB`.
+fn size(text: &str) -> Result<u64, String> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let factor: u64 = match unit.trim() {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return Err("expected bytes, such as 4096, 512KiB, 64MiB or 2GiB".to_string()),
+    };
+    let number: Option<u64> = number.parse().ok();
+    number.and_then(|number| number.checked_mul(factor)).ok_or("expected bytes, such as 64MiB".to_string())
+}
+
 /// `NAME=FILE`, or `FILE` alone where there is only one to name.
 #[derive(Clone)]
 pub struct NamedFile {

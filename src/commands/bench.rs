@@ -2,7 +2,7 @@
 //!
 //! What is timed is [`Session::run`] on slices that were there before: outputs are written where they were written last.
 
-use super::arguments::{ModelArguments, RunArguments, batch, default_batch, weights};
+use super::arguments::{ModelArguments, PlanArguments, RunArguments, batch, default_batch, weights};
 use super::compile::shortened;
 use super::output::{Failure, Output, progress, usage};
 use super::table::{Table, time};
@@ -22,6 +22,8 @@ use std::time::{Duration, Instant};
 pub struct Bench {
     #[command(flatten)]
     model: ModelArguments,
+    #[command(flatten)]
+    planning: PlanArguments,
     /// The batch: the value of the symbol N, 1 where nothing is said
     #[arg(long, value_name = "N", value_parser = batch)]
     batch: Option<usize>,
@@ -89,7 +91,7 @@ impl Bench {
         default_batch(&model, &mut bindings);
         let weights = weights(self.weights.as_ref())?;
         let form = |fuse: bool| -> Result<Runner, Error> {
-            let options = Options { fuse, ..self.how.options(weights.clone()) };
+            let options = self.planning.put(Options { fuse, ..self.how.options(weights.clone()) });
             Runner::new(model.compile(options)?.session(&bindings)?)
         };
         let mut fused = form(true)?;

@@ -1,6 +1,6 @@
 //! `fusewright compile`: what becomes of a model.
 
-use super::arguments::{ModelArguments, batch, default_batch, weights};
+use super::arguments::{ModelArguments, PlanArguments, batch, default_batch, weights};
 use super::output::{Failure, Output, usage};
 use super::table::{Table, bytes, grouped};
 use super::{dot, html};
@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 pub struct Compile {
     #[command(flatten)]
     model: ModelArguments,
+    #[command(flatten)]
+    planning: PlanArguments,
     /// The batch: the value of the symbol N, 1 where nothing is said
     #[arg(long, value_name = "N", value_parser = batch)]
     batch: Option<usize>,
@@ -100,13 +102,13 @@ impl Compile {
         let parse = start.elapsed();
         let mut bindings = self.model.bindings(self.batch)?;
         default_batch(&model, &mut bindings);
-        let options = Options {
+        let options = self.planning.put(Options {
             fuse: !self.unfused,
             weights: weights(self.weights.as_ref())?,
             listings: matches!(self.emit, Some(Emit::Clif | Emit::Asm)),
             dumps: self.after.is_some(),
             ..Options::default()
-        };
+        });
         let executable = model.compile(options)?;
         let planned = executable.planned(&bindings)?;
         let mut stages = vec![("parse", parse)];

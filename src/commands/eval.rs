@@ -1,6 +1,6 @@
 //! `fusewright eval`: how many labelled images are classified rightly.
 
-use super::arguments::{ModelArguments, RunArguments, batch, bind_shape, inputs, weights};
+use super::arguments::{ModelArguments, PlanArguments, RunArguments, batch, bind_shape, inputs, weights};
 use super::digits;
 use super::output::{Failure, Output, progress};
 use super::table::grouped;
@@ -21,6 +21,8 @@ pub struct Eval {
     model: ModelArguments,
     #[command(flatten)]
     how: RunArguments,
+    #[command(flatten)]
+    planning: PlanArguments,
     /// Take the parameters from this safetensors file
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
@@ -61,7 +63,7 @@ impl Eval {
         };
         let labels = whole_numbers(&labels, images.dims().first().copied().unwrap_or(0))?;
         let bindings = self.model.bindings(None)?;
-        let options = self.how.options(weights(self.weights.as_ref())?);
+        let options = self.planning.put(self.how.options(weights(self.weights.as_ref())?));
         let unfused = Options { fuse: false, ..options.clone() };
         let feed = Feed::new(&model, &images, bindings, self.batch)?;
         let executable = model.compile(options)?;

@@ -1,7 +1,7 @@
 //! `fusewright run`: a network on arrays, or on a picture.
 
 use super::arguments::{
-    ModelArguments, NamedFile, RunArguments, bind_shape, default_batch, inputs, named_file, weights,
+    ModelArguments, NamedFile, PlanArguments, RunArguments, bind_shape, default_batch, inputs, named_file, weights,
 };
 use super::output::{Failure, Output, usage};
 use clap::Args;
@@ -19,6 +19,8 @@ pub struct Run {
     model: ModelArguments,
     #[command(flatten)]
     how: RunArguments,
+    #[command(flatten)]
+    planning: PlanArguments,
     /// Take the parameters from this safetensors file
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
@@ -49,7 +51,7 @@ impl Run {
         let mut bindings = self.model.bindings(None)?;
         let given = self.read_inputs(&model, &mut bindings)?;
         let outputs = named(&self.output, &output_names(&model), "output")?;
-        let options = self.how.options(weights(self.weights.as_ref())?);
+        let options = self.planning.put(self.how.options(weights(self.weights.as_ref())?));
         let executable = model.compile(options)?;
         let mut session = executable.session(&bindings)?;
         let views: Vec<(&str, &Tensor)> = given.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();

@@ -1,11 +1,12 @@
 //! `fusewright summary`: what a network is made of. Nothing is allocated for it, however large it is.
 
-use super::arguments::ModelArguments;
+use super::arguments::{ModelArguments, PlanArguments, default_batch};
 use super::output::{Failure, Output};
-use super::table::{Table, amount};
+use super::table::{Table, amount, bytes};
 use clap::Args;
 use fusewright::ir::ops::Op;
 use fusewright::ir::{Dim, Graph, NodeId};
+use fusewright::{Model, Options, constant_bytes};
 use serde::Serialize;
 use std::collections::HashSet;
 use std::io::Write;
@@ -15,6 +16,8 @@ use std::io::Write;
 pub struct Summary {
     #[command(flatten)]
     model: ModelArguments,
+    #[command(flatten)]
+    planning: PlanArguments,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -37,6 +40,8 @@ struct Json {
     name: String,
     parameters: Option<u64>,
     multiply_adds: Amount,
+    /// Of weights as a plan keeps them.
+    constant_bytes: Option<u64>,
     layers: Vec<JsonLayer>,
 }
 
@@ -73,6 +78,7 @@ impl Summary {
         let layers = layers(model.graph());
         let sum = |of: fn(&Layer) -> &Dim| layers.iter().fold(Dim::Known(0), |sum, layer| sum + of(layer).clone());
         let (parameters, multiply_adds) = (sum(|layer| &layer.parameters), sum(|layer| &layer.multiply_adds));
+        let constants = self.constant_bytes(&model)?;
         let name = &model.definition().name;
         if self.json {
             let layers = layers
@@ -89,6 +95,7 @@ impl Summary {
                 name: name.clone(),
                 parameters: model.parameter_count(),
                 multiply_adds: (&multiply_adds).into(),
+                constant_bytes: constants,
                 layers,
             });
         }
@@ -108,9 +115,37 @@ impl Summary {
         }
         writeln!(out, "{table}")?;
         writeln!(out, "parameters     {}", amount(&parameters))?;
-        Ok(writeln!(out, "multiply-adds  {}", amount(&multiply_adds))?)
+        writeln!(out, "multiply-adds  {}", amount(&multiply_adds))?;
+        if let Some(constants) = constants {
+            writeln!(out, "constants      {} as packed and transformed for one batch size", bytes(constants))?;
+        }
+        Ok(())
+    }
+
+    /// Bytes of weights as a plan for one image, or for the sizes that are bound, keeps them. A network of which that
+    /// cannot be said at once, because symbols are open or it is beyond any memory, has none.
+    fn constant_bytes(&self, model: &Model) -> Result<Option<u64>, Failure> {
+        let mut bindings = self.model.bindings(None)?;
+        default_batch(model, &mut bindings);
+        let symbols = model.definition().symbols();
+        bindings.retain(|name, _| symbols.contains(name));
+        if symbols.iter().any(|name| !bindings.contains_key(name)) {
+            return Ok(None);
+        }
+        let bound = model.bind(&bindings)?;
+        let elements = |types: &[fusewright::ir::TensorType]| -> f64 {
+            let of = |ty: &fusewright::ir::TensorType| {
+                ty.dims().unwrap_or_default().iter().map(|&n| n as f64).product::<f64>()
+            };
+            types.iter().map(of).sum()
+        };
+        let all: f64 = bound.graph().nodes().map(|(_, node)| elements(&node.types)).sum();
+        Ok(if all < MOST_ELEMENTS { constant_bytes(&bound, &self.planning.put(Options::default())) } else { None })
     }
 }
+
+/// Elements of all values together up to which a plan is made.
+const MOST_ELEMENTS: f64 = 1e11;
 
 /// The layers of a graph in order, inputs included, constants and parameters not.
 pub fn layers(graph: &Graph) -> Vec<Layer> {

@@ -2,6 +2,7 @@
 //! network that still fails.
 
 pub mod attributes;
+pub mod convolve;
 pub mod found;
 pub mod gradients;
 pub mod grow;

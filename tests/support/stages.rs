@@ -9,7 +9,7 @@ use fusewright::ir::plan::{self, Plan, Port};
 use fusewright::ir::tensor::{Array, DType, Tensor, TensorType};
 use fusewright::ir::{Data, evaluate};
 use fusewright::machine;
-use fusewright::passes::plan::{PlanOptions, plan as plan_of};
+use fusewright::passes::plan::{PlanOptions, Winograd, plan as plan_of, rewrite};
 use fusewright::passes::{fuse, lower, pipeline};
 use fusewright::runtime::{Executable, Isa, Session, Settings, Threads, View, ViewMut};
 use std::cell::Cell;
@@ -29,6 +29,8 @@ pub struct Trial {
     pub threads: bool,
     /// The threads that a run uses.
     pub shared: usize,
+    /// Which convolutions are transformed.
+    pub winograd: Winograd,
 }
 
 /// The first stage that differs from the one before.
@@ -48,6 +50,11 @@ pub struct Report {
     /// Kernels before and after fusion.
     pub kernels: usize,
     pub fused_kernels: usize,
+    /// Kernels that rewriting convolutions added.
+    pub rewritten: usize,
+    /// Elements of results of rewritten programs, and those whose bound is small.
+    pub rewritten_elements: usize,
+    pub rewritten_tight: usize,
 }
 
 type Results = Vec<(String, Array)>;
@@ -91,29 +98,56 @@ pub fn check(built: &Built, trial: Trial) -> Check<Report> {
     })?;
 
     let mut report = Report { kernels: unfused.kernels.len(), fused_kernels: fused.kernels.len(), ..Report::default() };
-    for (values, bounds) in values.iter().zip(&fused_bounds) {
-        report.elements += bounds.len();
-        let tight = |(value, bound): &(&f64, &f64)| **bound <= 1e-3 * (1.0 + value.abs());
-        report.tight += values.1.data.iter().zip(bounds).filter(tight).count();
-    }
+    (report.elements, report.tight) = tight(&values, &fused_bounds);
 
     let mut random = Random::new(trial.seed);
     let programs = [("unfused", unfused, &values, &bounds), ("fused", fused, &fused_values, &fused_bounds)];
-    let isas = Isa::ALL.into_iter().filter(|isa| isa.is_available());
-    for (isa, (name, program, values, bounds)) in isas.flat_map(|isa| programs.iter().map(move |case| (isa, case))) {
-        let options = PlanOptions { machine: machine(isa), ..PlanOptions::default() };
-        let plan = guarded("plan", || Ok(plan_of(program.clone(), &options)))?;
-        let mut other = plan.clone();
-        schedule::randomise(&mut other, &mut random);
-        let stage = format!("plan ({name}, {isa})");
-        compare(&stage, values, &planned(&stage, &plan, &given)?, |i, k, _| bounds[i][k])?;
-        for (schedules, plan) in [("", plan), (", random schedules", other)] {
-            let stage = format!("run ({name}, {isa}{schedules})");
-            let results = guarded(&stage, || run(&stage, plan, isa, &built.given, trial))?;
-            compare(&stage, values, &results, |i, k, _| bounds[i][k])?;
+    for (name, program, values, bounds) in programs {
+        let long_fold = if trial.seed.is_multiple_of(3) { 4 } else { PlanOptions::default().long_fold };
+        let options = PlanOptions { winograd: trial.winograd, long_fold, ..PlanOptions::default() };
+        let stage = format!("rewrite ({name})");
+        let rewritten = guarded(&stage, || Ok(rewrite(program.clone(), &options)))?;
+        let (new_values, new_bounds);
+        let (values, bounds) = if rewritten == program {
+            (values, bounds)
+        } else {
+            // Transforms round more often, and elsewhere: their own bounds hold.
+            report.rewritten += rewritten.kernels.len() - program.kernels.len();
+            (new_values, new_bounds) = evaluated(&stage, &rewritten, &given)?;
+            let (elements, held) = tight(&new_values, &new_bounds);
+            report.rewritten_elements += elements;
+            report.rewritten_tight += held;
+            compare(&stage, values, &new_values, |i, k, x| new_bounds[i][k] + 1e-9 * x.abs())?;
+            (&new_values, &new_bounds)
+        };
+        for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
+            let options = PlanOptions {
+                machine: machine(isa),
+                winograd: Winograd::Never,
+                long_fold: usize::MAX,
+                ..PlanOptions::default()
+            };
+            let plan = guarded("plan", || Ok(plan_of(rewritten.clone(), &options)))?;
+            let mut other = plan.clone();
+            schedule::randomise(&mut other, &mut random);
+            let stage = format!("plan ({name}, {isa})");
+            compare(&stage, values, &planned(&stage, &plan, &given)?, |i, k, _| bounds[i][k])?;
+            for (schedules, plan) in [("", plan), (", random schedules", other)] {
+                let stage = format!("run ({name}, {isa}{schedules})");
+                let results = guarded(&stage, || run(&stage, plan, isa, &built.given, trial))?;
+                compare(&stage, values, &results, |i, k, _| bounds[i][k])?;
+            }
         }
     }
     Ok(report)
+}
+
+/// The number of elements, and of those whose bounds are small.
+fn tight(values: &Results, bounds: &[Vec<f64>]) -> (usize, usize) {
+    let is_tight = |(value, bound): &(&f64, &f64)| **bound <= 1e-3 * (1.0 + value.abs());
+    let count =
+        |((_, array), bounds): (&(String, Array), &Vec<f64>)| array.data.iter().zip(bounds).filter(is_tight).count();
+    (bounds.iter().map(Vec::len).sum(), values.iter().zip(bounds).map(count).sum())
 }
 
 /// The graph after all passes, and the name of the last pass that changed it.

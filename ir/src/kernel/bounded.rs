@@ -194,6 +194,11 @@ pub fn unary_float(op: UnaryOp, x: Bounded) -> Bounded {
             let (value, least) = (x.value.cosh(), 1.0);
             return Bounded::rounded(value, moved(x, f64::cosh).max(value - least), APPROXIMATE);
         }
+        // Falls to its least value, then rises.
+        UnaryOp::Gelu if x.low() < GELU_LEAST_AT && x.high() > GELU_LEAST_AT => {
+            let value = gelu(x.value);
+            return Bounded::rounded(value, moved(x, gelu).max(value - gelu(GELU_LEAST_AT)), APPROXIMATE);
+        }
         UnaryOp::Tan => f64::tan,
         UnaryOp::Cosh => f64::cosh,
         UnaryOp::Exp => f64::exp,
@@ -212,12 +217,21 @@ pub fn unary_float(op: UnaryOp, x: Bounded) -> Bounded {
         UnaryOp::Erf => |x| if x.abs() < 1e-3 { small_erf(x) } else { 1.0 - erfc(x) },
         UnaryOp::Erfc => erfc,
         UnaryOp::NormalCdf => |x| 0.5 * erfc(-x * std::f64::consts::FRAC_1_SQRT_2),
+        UnaryOp::Gelu => gelu,
     };
     let value = function(x.value);
     let underflow = if value == 0.0 && x.value != 0.0 { TINY } else { 0.0 };
     let mut result = Bounded::rounded(value, moved(x, function), APPROXIMATE);
     result.error += underflow;
     result
+}
+
+/// Where x Phi(x) is least.
+const GELU_LEAST_AT: f64 = -0.751_791_524_693_564_4;
+
+/// x Phi(x) and its limit.
+fn gelu(x: f64) -> f64 {
+    if x == f64::NEG_INFINITY { -0.0 } else { x * 0.5 * erfc(-x * std::f64::consts::FRAC_1_SQRT_2) }
 }
 
 /// The first terms of erf's series, which leaves x^7.
@@ -481,6 +495,7 @@ mod tests {
         UnaryOp::Erf,
         UnaryOp::Erfc,
         UnaryOp::NormalCdf,
+        UnaryOp::Gelu,
         UnaryOp::Floor,
         UnaryOp::Ceil,
         UnaryOp::Round,

@@ -162,9 +162,15 @@ fn unary<'f>(op: UnaryOp, a: Term<'f>, y: Term<'f>, moved: Moved<'f>) -> Moved<'
         UnaryOp::Sigmoid => moved.times(y * (1.0 - y)),
         UnaryOp::Erf => moved.times((-(a * a)).exp() * FRAC_2_SQRT_PI),
         UnaryOp::Erfc => moved.times((-(a * a)).exp() * -FRAC_2_SQRT_PI),
-        UnaryOp::NormalCdf => moved.times((a * a * -0.5).exp() * (0.5 / PI).sqrt()),
+        UnaryOp::NormalCdf => moved.times(normal_density(a)),
+        UnaryOp::Gelu => moved.times(a.apply(UnaryOp::NormalCdf) + a * normal_density(a)),
         UnaryOp::Floor | UnaryOp::Ceil | UnaryOp::Round | UnaryOp::Trunc | UnaryOp::Not => Moved::Zero,
     }
+}
+
+/// e^(-a^2 / 2) / sqrt(2 pi).
+fn normal_density(a: Term<'_>) -> Term<'_> {
+    (a * a * -0.5).exp() * (0.5 / PI).sqrt()
 }
 
 /// The derivative of y = op(a, b).

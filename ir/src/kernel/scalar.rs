@@ -122,6 +122,8 @@ pub enum UnaryOp {
     Erfc,
     /// The standard normal distribution function, erfc(-x / sqrt 2) / 2.
     NormalCdf,
+    /// x times the standard normal distribution function of x; -0 at -infinity, its limit.
+    Gelu,
     /// Rounded down.
     Floor,
     /// Rounded up.

@@ -138,8 +138,8 @@ functions! {
         => x * (x + 3.0).max(0.0).min(6.0) / 6.0
         => x * clamp(x / 6.0 + 0.5, 0.0, 1.0);
     Gelu(x) Float "x * Phi(x), with the error function"
-        => x * x.apply(UnaryOp::NormalCdf)
-        => x * 0.5 * (-x / SQRT_2).erfc();
+        => x.apply(UnaryOp::Gelu)
+        => if x == f64::NEG_INFINITY { (-0.0).into() } else { x * 0.5 * (-x / SQRT_2).erfc() };
     GeluTanh(x) Float "the tanh approximation of Gelu"
         => x * ((x * x * 0.044715 + 1.0) * x * (2.0 * (2.0 / PI).sqrt())).sigmoid()
         => x * logistic(2.0 * (2.0 / PI).sqrt() * (x + 0.044715 * x.powi(3)));

@@ -58,7 +58,8 @@ pub struct Uses {
 }
 
 impl Uses {
-    fn of<'k>(n_buffers: usize, kernels: impl Iterator<Item = &'k Kernel>) -> Uses {
+    /// Who writes and reads what.
+    pub fn of<'k>(n_buffers: usize, kernels: impl Iterator<Item = &'k Kernel>) -> Uses {
         let mut uses = Uses { writers: vec![SmallVec::new(); n_buffers], readers: vec![SmallVec::new(); n_buffers] };
         for (k, kernel) in kernels.enumerate() {
             kernel.reads().iter().for_each(|buffer| uses.readers[buffer.0 as usize].push(k));
@@ -209,7 +210,7 @@ impl DraftKernel {
 
 /// Which kernels depend on nothing but parameters and constants. All writers of a buffer are of one kind: where a
 /// kernel of every call writes a part, or adds, the others have to write their parts anew before it.
-fn run_once(program: &Program, uses: &Uses) -> Vec<bool> {
+pub fn run_once(program: &Program, uses: &Uses) -> Vec<bool> {
     let reads: Vec<Vec<BufferId>> = program.kernels.iter().map(|named| named.kernel.reads()).collect();
     let writes: Vec<Vec<BufferId>> = program.kernels.iter().map(|named| named.kernel.writes()).collect();
     let mut once = vec![true; program.kernels.len()];

@@ -8,6 +8,8 @@ use super::draft::Draft;
 use fusewright_ir::kernel::{Axis, BinaryOp, BufferId, FoldKind, Index, Kernel, Role, Scalar, ScalarId};
 use fusewright_ir::plan::Layout;
 use fusewright_ir::plan::access::{Part, Read, depends, plain, reads, with_reads_renamed};
+use smallvec::SmallVec;
+use std::collections::HashSet;
 
 /// A copy to another layout pays where the kernels that want it do so many operations for every element.
 const PAYS: u64 = 32;
@@ -106,7 +108,37 @@ fn count_votes(draft: &Draft) -> Vec<Vec<u64>> {
             }
         }
     }
+    pass_on(draft, &mut votes);
     votes
+}
+
+/// Loads of one buffer by which a kernel without folds transforms pieces of it (tiles of an image) at once.
+const PIECES: usize = 5;
+
+/// What is voted on one side of a transform holds for the other: the pieces are read and written along the same axis.
+fn pass_on(draft: &Draft, votes: &mut [Vec<u64>]) {
+    let known = votes.to_vec();
+    for kernel in draft.kernels.iter().filter(|kernel| !kernel.once).map(|kernel| kernel.kernel()) {
+        let reads = reads(kernel);
+        let Some(read) = reads.first().filter(|_| kernel.folds.is_empty()) else { continue };
+        if reads.iter().filter(|other| other.buffer == read.buffer).count() < PIECES {
+            continue;
+        }
+        let mut stored: Vec<BufferId> = Vec::new();
+        for store in &kernel.stores {
+            if stored.contains(&store.buffer) {
+                continue;
+            }
+            stored.push(store.buffer);
+            for (from, to) in (0..read.at.len()).flat_map(|from| (0..store.at.len()).map(move |to| (from, to))) {
+                let axis = read.at[from].as_axis();
+                if axis.is_some() && axis == store.at[to].as_axis() {
+                    votes[store.buffer.0 as usize][to] += known[read.buffer.0 as usize][from];
+                    votes[read.buffer.0 as usize][from] += known[store.buffer.0 as usize][to];
+                }
+            }
+        }
+    }
 }
 
 /// The dimensions of a load in which a fold axis appears without a window: alone, or beside outer axes that the weight
@@ -183,15 +215,28 @@ fn inherit(draft: &Draft, inner: &mut [Option<usize>]) {
     // (a read buffer and axis, a written buffer and axis) that run together.
     let mut pairs: Vec<((BufferId, usize), (BufferId, usize))> = Vec::new();
     for kernel in draft.kernels.iter().filter(|kernel| !kernel.once).map(|kernel| kernel.kernel()) {
+        let n_outer = kernel.outer.len();
+        // Transforms load and store many pieces of one buffer alike: what runs along their dimensions is told once.
+        type Along = SmallVec<[Option<Axis>; 6]>;
+        let along = |at: &[Index], extents: &[usize], limit: usize| -> Along {
+            at.iter().map(|index| finest(index, extents, limit)).collect()
+        };
+        let mut known: HashSet<(BufferId, Along, BufferId, Along)> = HashSet::new();
         let reads = reads(kernel);
         for (i, store) in kernel.stores.iter().enumerate() {
+            let extents = kernel.space(&store.inner);
+            let stored = [usize::MAX, n_outer].map(|limit| along(&store.at, &extents, limit));
             for read in reads.iter().filter(|read| draft.buffer(read.buffer).is_free()) {
-                let shared = if read.part == Part::Store(i) { usize::MAX } else { kernel.outer.len() };
-                for (to, index) in store.at.iter().enumerate() {
-                    let extents = kernel.space(&store.inner);
-                    let Some(axis) = finest(index, &extents, shared) else { continue };
-                    let from = read.at.iter().position(|index| finest(index, &read.extents, shared) == Some(axis));
-                    if let Some(from) = from {
+                let (own, limit) = match read.part == Part::Store(i) {
+                    true => (&stored[0], usize::MAX),
+                    false => (&stored[1], n_outer),
+                };
+                let loaded = along(read.at, &read.extents, limit);
+                if !known.insert((read.buffer, loaded.clone(), store.buffer, own.clone())) {
+                    continue;
+                }
+                for (to, axis) in own.iter().enumerate().filter(|(_, axis)| axis.is_some()) {
+                    if let Some(from) = loaded.iter().position(|other| other == axis) {
                         pairs.push(((read.buffer, from), (store.buffer, to)));
                     }
                 }

@@ -1,6 +1,9 @@
 //! Program to plan: what runs once and what runs for every call, how every buffer lies in memory, how every kernel is
 //! run, in which order, and where every buffer is. One file a stage:
 //!
+//! Before all, `winograd` rewrites convolutions that need fewer multiplications so, `split` cuts long folds of few results
+//! into chunks, and `literals` computes what depends on numbers alone.
+//!
 //! 1. `layout` chooses the innermost axis of every buffer;
 //! 2. `halo` makes padding a part of buffers;
 //! 3. `schedule` chooses vectors, register tiles and loop orders;
@@ -11,6 +14,7 @@
 mod draft;
 mod halo;
 mod layout;
+mod literals;
 mod machine;
 mod memory;
 mod order;
@@ -18,6 +22,8 @@ mod pack;
 #[cfg(test)]
 mod samples;
 mod schedule;
+mod split;
+mod winograd;
 
 pub use crate::place::Limits;
 pub use machine::Machine;
@@ -33,19 +39,53 @@ pub struct PlanOptions {
     pub machine: Machine,
     /// How far the search for a small arena goes.
     pub placement: Limits,
+    /// Folds over at least so many points are cut into chunks where a kernel has few results.
+    pub long_fold: usize,
+    /// Which convolutions are computed by transforms.
+    pub winograd: Winograd,
+    /// Bytes of parameters and constants, as they are kept, that faster ways to compute may take in all.
+    pub constant_limit: Option<u64>,
+}
+
+/// Which convolutions are computed with fewer multiplications by transforms.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Winograd {
+    /// Those that are estimated to be faster so on the machine.
+    #[default]
+    Auto,
+    /// None: sums are computed as they are written.
+    Never,
+    /// All that can be, with this number of points (4 or 6) along the first and second window: for tests.
+    Always {
+        /// Points.
+        points: [usize; 2],
+    },
 }
 
 impl Default for PlanOptions {
     /// The portable machine, and about a millisecond for the search.
     fn default() -> PlanOptions {
         let placement = Limits { search_steps: 1_000_000, ..Limits::default() };
-        PlanOptions { machine: Machine::PORTABLE, placement }
+        PlanOptions {
+            machine: Machine::PORTABLE,
+            placement,
+            long_fold: 1 << 14,
+            winograd: Winograd::Auto,
+            constant_limit: None,
+        }
     }
+}
+
+/// The program with the kernels rewritten for which other loops are faster; results may differ by roundings.
+pub fn rewrite(program: Program, options: &PlanOptions) -> Program {
+    let mut program = winograd::rewrite(program, options);
+    split::all(&mut program, options.long_fold);
+    program
 }
 
 /// The plan of a program.
 pub fn plan(program: Program, options: &PlanOptions) -> Plan {
-    let mut draft = Draft::new(program);
+    let mut draft = Draft::new(literals::compute(rewrite(program, options)));
     layout::choose(&mut draft);
     halo::widen(&mut draft);
     schedule::all(&mut draft, &options.machine);

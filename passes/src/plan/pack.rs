@@ -5,7 +5,7 @@
 //! matrix of a product of two that are computed in each call is packed too, by a step, where its elements are used often
 //! enough.
 
-use super::draft::{Draft, DraftBuffer, DraftKernel};
+use super::draft::{Draft, DraftBuffer, DraftKernel, Uses};
 use super::layout::contractions;
 use crate::merge;
 use fusewright_ir::kernel::{Affine, Axis, BufferId, BufferInfo, Index, Kernel, KernelBuilder, Role, Scalar, ScalarId};
@@ -69,6 +69,7 @@ pub fn all(draft: &mut Draft) {
     let mut known: HashMap<Packing, BufferId> = HashMap::new();
     let mut setup = Vec::new();
     let mut added = Vec::new();
+    let uses = draft.uses();
     for k in 0..draft.kernels.len() {
         if draft.kernels[k].once || draft.kernels[k].schedule.vector.is_none() {
             continue;
@@ -83,6 +84,9 @@ pub fn all(draft: &mut Draft) {
                 continue;
             }
             let (axes, layout) = packed_layout(&kernel, &schedule, read);
+            if lay_out(draft, &uses, read, &axes, &layout) {
+                continue;
+            }
             let dims: Vec<usize> = axes.iter().map(|axis| read.extents[axis.0 as usize]).collect();
             let at = read.at.iter().map(|index| renumbered(index, &axes)).collect();
             let packing = Packing { source: read.buffer, at, dims, layout };
@@ -110,6 +114,48 @@ pub fn all(draft: &mut Draft) {
     draft.insert(added);
     draft.kernels.extend(setup);
     join_producers(draft);
+}
+
+/// Gives a buffer that setup computes for one load alone, element by element along the axes of the reader, the layout
+/// that a packed copy would have. Whether that was possible.
+fn lay_out(draft: &mut Draft, uses: &Uses, read: &Read, axes: &[Axis], layout: &Layout) -> bool {
+    let id = read.buffer.0 as usize;
+    let (&[writer], &[reader]) = (&uses.writers[id][..], &uses.readers[id][..]) else { return false };
+    let buffer = draft.buffer(read.buffer);
+    let loads = reads(draft.kernels[reader].kernel()).iter().filter(|other| other.buffer == read.buffer).count();
+    if !buffer.once || !buffer.layout.is_row_major() || loads != 1 {
+        return false;
+    }
+    // The dimension of each axis; dimensions of one element are outermost.
+    let whole = |dim: &usize, axis: &Axis| {
+        read.at[*dim].as_axis() == Some(*axis) && buffer.info.dims[*dim] == read.extents[axis.0 as usize]
+    };
+    let dims: Vec<Option<usize>> = axes.iter().map(|axis| (0..read.at.len()).find(|dim| whole(dim, axis))).collect();
+    let Some(dims) = dims.into_iter().collect::<Option<Vec<usize>>>() else { return false };
+    let single: Vec<usize> = (0..read.at.len()).filter(|dim| !dims.contains(dim)).collect();
+    if single.iter().any(|&dim| buffer.info.dims[dim] != 1) {
+        return false;
+    }
+    let order = single.iter().copied().chain(layout.order.iter().map(|&place| dims[place as usize]));
+    let own = Layout {
+        order: order.map(|dim| dim as u8).collect(),
+        block: layout.block.map(|block| Block { axis: dims[block.axis as usize] as u8, ..block }),
+        ..Layout::row_major(read.at.len())
+    };
+    let kernel = draft.kernels[writer].kernel();
+    if let (Some(block), [store, ..]) = (own.block, kernel.stores.as_slice())
+        && let Some(axis) =
+            store.at[block.axis as usize].as_axis().filter(|axis| (axis.0 as usize) < kernel.outer.len())
+        && kernel.stores.iter().all(|other| other.at[block.axis as usize] == store.at[block.axis as usize])
+    {
+        let mut schedule = Schedule::plain(kernel);
+        schedule.order.retain(|other| *other != axis);
+        schedule.order.insert(0, axis);
+        schedule.vector = Some(Vector::Outer { axis, lanes: block.lanes });
+        draft.kernels[writer].schedule = schedule;
+    }
+    draft.buffer_mut(read.buffer).layout = own;
+    true
 }
 
 /// Whether a kernel reads a constant in another order than its vectors need, or block by block in a fold.
@@ -280,7 +326,9 @@ mod tests {
         all(&mut draft);
         let setup: Vec<&str> =
             draft.kernels.iter().filter(|kernel| kernel.once).map(|kernel| kernel.named.about.as_str()).collect();
-        assert_eq!(setup, ["Add pack", "pack"]);
+        // What one load alone needs is computed where it is wanted; the dense layer's weights are packed.
+        assert_eq!(setup, ["Add", "pack"]);
+        assert!(draft.buffer(doubled).layout.block.is_some());
     }
 
     #[test]

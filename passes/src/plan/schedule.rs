@@ -4,9 +4,9 @@ use super::draft::{Draft, DraftKernel};
 use super::machine::Machine;
 use super::pack::{movable, packable};
 use fusewright_ir::kernel::{Axis, Combine, FoldKind, Kernel, ScalarId};
-use fusewright_ir::plan::access::{Part, Read, any_depends, is_proven, reads, stride};
+use fusewright_ir::plan::access::{Part, Read, any_depends, is_proven, plain, reads, stride};
 use fusewright_ir::plan::edges::Edges;
-use fusewright_ir::plan::{Schedule, Vector};
+use fusewright_ir::plan::{Schedule, UNROLLED_POINTS, Vector};
 use fusewright_ir::tensor::DType;
 use smallvec::SmallVec;
 use std::cmp::Reverse;
@@ -205,6 +205,29 @@ impl Facts<'_> {
         order
     }
 
+    /// Where some load of a kernel that folds nothing is not contiguous along `vector`: the axis along which it is. Squares
+    /// of both are transposed in registers.
+    fn transposed_axis(&self, vector: Axis) -> Option<Axis> {
+        if !self.kernel.folds.is_empty() {
+            return None;
+        }
+        let scattered = self.reads.iter().find(|read| !matches!(self.stride(read, vector), Some(0 | 1)))?;
+        self.outer_axes()
+            .find(|&axis| axis != vector && self.stride(scattered, axis) == Some(1) && self.extent(axis) > 1)
+    }
+
+    /// By how much fewer elements a load of `read` reads at `points` neighbours along `axis` than at as many far apart:
+    /// windows that overlap share.
+    fn overlap(&self, read: &Read, axis: Axis, points: u32) -> f64 {
+        let n_outer = self.kernel.outer.len() as u32;
+        let Some(form) = read.at.iter().filter_map(plain).find(|form| form.coefficient(axis) != 0) else { return 1.0 };
+        let step = form.coefficient(axis).abs() as f64;
+        let inner = form.terms.iter().filter(|(own, _)| own.0 >= n_outer);
+        let window: f64 = inner.map(|(own, _)| read.extents[own.0 as usize] as f64).product();
+        let far_apart = window * f64::from(points);
+        ((f64::from(points) - 1.0) * step + window).min(far_apart) / far_apart
+    }
+
     /// Lanes along `vector`, and points along a second axis, by an estimate of the cycles of the innermost loop: two
     /// multiply-adds or two loads a cycle, and four cycles until a sum can be added to again.
     fn tile(&self, vector: Axis, machine: &Machine) -> Tile {
@@ -213,16 +236,23 @@ impl Facts<'_> {
         let longest = extent.next_multiple_of(width).min(machine.most_lanes());
         let parts: u32 = self.kernel.folds.iter().map(|fold| fold.kind.results(DType::F32).len() as u32).sum();
         if parts == 0 {
+            if let Some(along) = self.transposed_axis(vector) {
+                let points = width.min(self.extent(along) as u32);
+                return Tile { lanes: width, second: Some((along, points)) };
+            }
             // Nothing is kept from point to point: a leaf loops along the whole axis, or a good part of it.
             let lanes = if extent <= 2 * STRETCH { extent } else { STRETCH };
             return Tile { lanes, second: None };
         }
         let accumulators = (machine.accumulators / parts).max(1);
         let fold_reads: Vec<&Read> = self.reads.iter().filter(|read| matches!(read.part, Part::Fold(_))).collect();
+        let steps: usize = self.kernel.folds.iter().map(|fold| fold.inner.iter().product::<usize>()).max().unwrap_or(1);
         let shares = |axis: &Axis| {
-            *axis != vector
-                && self.extent(*axis) > 1
-                && fold_reads.iter().any(|read| any_depends(read.at, vector) && !any_depends(read.at, *axis))
+            let reused = |read: &&Read| {
+                any_depends(read.at, vector)
+                    && (!any_depends(read.at, *axis) || (steps <= MOST_WINDOW && self.overlap(read, *axis, 2) < 1.0))
+            };
+            *axis != vector && self.extent(*axis) > 1 && fold_reads.iter().any(reused)
         };
         let mut best: Option<(f64, Tile)> = None;
         // Of axes that are as good, the one whose points lie nearest to each other in memory.
@@ -246,7 +276,14 @@ impl Facts<'_> {
                             .iter()
                             .map(|read| {
                                 let moves = second.is_some_and(|axis| any_depends(read.at, axis));
-                                let times = if moves { f64::from(points) } else { 1.0 };
+                                let written_out = steps * (points * vectors) as usize <= UNROLLED_POINTS;
+                                let times = match second {
+                                    Some(axis) if moves && written_out => {
+                                        f64::from(points) * self.overlap(read, axis, points)
+                                    }
+                                    _ if moves => f64::from(points),
+                                    _ => 1.0,
+                                };
                                 let each = if any_depends(read.at, vector) { f64::from(vectors) } else { BROADCAST };
                                 times * each
                             })
@@ -297,6 +334,7 @@ impl Facts<'_> {
         let weight_bytes = 4 * (fold_points * weights.iter().map(|axis| self.extent(*axis)).product::<usize>()) as u64;
         let large = !weights.is_empty() && (weight_bytes > machine.l2_bytes / 2 || fold_points >= LARGE_FOLD);
         let in_all = |axis: Axis| self.reads.iter().all(|read| any_depends(read.at, axis));
+        let transposes = vector.is_some_and(|axis| self.transposed_axis(axis).is_some());
         let rank = |axis: Axis| -> u8 {
             let is_weight = weights.contains(&axis);
             match () {
@@ -305,7 +343,14 @@ impl Facts<'_> {
                 () if is_weight && Some(axis) != vector && in_all(axis) => 0,
                 () if is_weight && large => 1,
                 () if is_weight => 3,
-                () if Some(axis) == second => 4,
+                // Rows that become columns are read along their length.
+                () if Some(axis) == second => {
+                    if transposes {
+                        6
+                    } else {
+                        4
+                    }
+                }
                 () if Some(axis) == vector => 5,
                 () => 2,
             }
@@ -322,6 +367,9 @@ impl Facts<'_> {
 /// A reduction of so many points reads more weights for one vector of results than fit into a first-level cache beside
 /// the rest.
 const LARGE_FOLD: usize = 1024;
+
+/// Windows of so many elements are written out, so that neighbours share what they read.
+const MOST_WINDOW: usize = 32;
 
 /// The most points of a tile's second axis: the first-level cache has eight ways, and rows may lie 4 KiB apart.
 const MOST_POINTS: u32 = 8;

@@ -33,6 +33,7 @@ pub fn unary<L: Lanes>(lanes: &L, op: UnaryOp, x: L::Value) -> L::Value {
         UnaryOp::Erf => math::erf(lanes, x),
         UnaryOp::Erfc => math::erfc(lanes, x),
         UnaryOp::NormalCdf => math::normal_cdf(lanes, x),
+        UnaryOp::Gelu => math::gelu(lanes, x),
         UnaryOp::Neg
         | UnaryOp::Abs
         | UnaryOp::Not

@@ -241,9 +241,6 @@ struct Stretch {
 /// More inner axes than any kernel has.
 const MOST_INNER: usize = 16;
 
-/// Loops of so many steps in all, times the points of the tile, are written out.
-const UNROLLED_POINTS: usize = 80;
-
 /// Handles one vector along an inner lane axis: its chain, and the carried values, which it gives anew.
 type ChainBody<'b, B> = dyn FnMut(&mut B, usize, &[Vector]) -> Vec<Vector> + 'b;
 
@@ -471,8 +468,15 @@ impl Builder<'_> {
     /// All stores. Where nothing is folded, a long tile along an outer lane axis is a loop over a few vectors.
     fn stores(&mut self) {
         let kernel = &self.recipe.kernel;
-        let (length, chunk) = (self.stretch.length, CHAINS * self.writer.width());
-        let all = |builder: &mut Self| (0..kernel.stores.len()).for_each(|number| builder.store(number));
+        // Many results of one vector leave no registers for a second.
+        let many = kernel.folds.is_empty()
+            && kernel.stores.len() > CHAINS
+            && kernel.stores.iter().all(|store| store.inner.is_empty());
+        let (length, chunk) = (self.stretch.length, if many { 1 } else { CHAINS } * self.writer.width());
+        let all = |builder: &mut Self| match many {
+            true => builder.stores_in_order(),
+            false => (0..kernel.stores.len()).for_each(|number| builder.store(number)),
+        };
         if self.lane_is_inner() || !kernel.folds.is_empty() || length <= chunk || !self.edges.is_empty() {
             return all(self);
         }
@@ -496,6 +500,28 @@ impl Builder<'_> {
         }
     }
 
+    /// Scalars in the order in which the kernel lists them, each stored as soon as it is known: whoever wrote the kernel
+    /// put them so that few are needed at a time.
+    fn stores_in_order(&mut self) {
+        let kernel = &self.recipe.kernel;
+        let values = kernel.body.reachable(kernel.stores.iter().map(|store| store.value));
+        for point in self.points() {
+            for &id in values.iter().filter(|id| !matches!(kernel.body.get(**id), Scalar::Const(_))) {
+                self.value(id, &point);
+                for store in kernel.stores.iter().filter(|store| store.value == id) {
+                    let form = linear(self.recipe, self.lane, store.buffer, &store.at).expect("checked by supported");
+                    let value = self.vector(id, &point);
+                    self.write(&form, store.buffer, value, &point);
+                }
+            }
+        }
+        for (number, store) in kernel.stores.iter().enumerate() {
+            if matches!(kernel.body.get(store.value), Scalar::Const(_)) {
+                self.store(number);
+            }
+        }
+    }
+
     fn store(&mut self, number: usize) {
         let store = &self.recipe.kernel.stores[number];
         if store.inner.contains(&0) {
@@ -506,8 +532,19 @@ impl Builder<'_> {
         let form = linear(self.recipe, self.lane, store.buffer, &store.at).expect("checked by supported");
         let points = self.points();
         if !self.lane_is_inner() || store.inner.is_empty() {
+            let along = self.transposed_axis(&form).filter(|_| store.inner.is_empty());
             self.loops(&store.inner, &order, &[store.value], &[], &mut |builder, _| {
                 for point in &points {
+                    if let Some(along) = along {
+                        let square = builder.square(point, along);
+                        // The last point of a square stores all of it.
+                        if square.last() == Some(point) {
+                            let values: Vec<Vector> =
+                                square.iter().map(|point| builder.vector(store.value, point)).collect();
+                            builder.write_transposed(&form, store.buffer, &values, &square);
+                        }
+                        continue;
+                    }
                     let value = builder.vector(store.value, point);
                     builder.write(&form, store.buffer, value, point);
                 }
@@ -575,7 +612,7 @@ impl Builder<'_> {
         let extent = extent_of(axis);
         let steps: usize = order.iter().map(|&axis| extent_of(axis)).product();
         let written_out = self.edges.must_unroll(axis);
-        if extent == 1 || written_out || steps * self.points().len() <= UNROLLED_POINTS {
+        if extent == 1 || written_out || steps * self.points().len() <= plan::UNROLLED_POINTS {
             let mut carried = starts.to_vec();
             for i in 0..extent {
                 self.positions[axis.0 as usize] = Position::At(i as i64);
@@ -705,6 +742,9 @@ impl Builder<'_> {
                 } else {
                     Lanes::first(used)
                 };
+                if let Some(along) = self.transposed_axis(&form).filter(|_| lanes == Lanes::first(used)) {
+                    return Value::Vector(self.load_transposed(id, &form, *buffer, point, along));
+                }
                 match *outside {
                     Some(outside) if lanes.count() == 0 => self.writer.bits(bits_of(outside)),
                     Some(outside) if lanes.count() < used && form.lane_step != 0 => {
@@ -785,6 +825,65 @@ impl Builder<'_> {
             step => Access::Strided { lanes, bytes: step * 4 },
         };
         self.writer.load(address, access)
+    }
+
+    /// The tile axis along which elements are neighbours, where they are not along the lane axis: rows along the one become
+    /// vectors along the other.
+    fn transposed_axis(&self, form: &Linear) -> Option<Axis> {
+        let crosses = !self.edges.is_empty() || self.lane_is_inner() || self.stretch.step.is_some();
+        if matches!(form.lane_step, 0 | 1) || crosses {
+            return None;
+        }
+        let (axis, _) = form.terms.iter().find(|(axis, elements)| {
+            *axis != self.lane && *elements == 1 && self.tile.get(axis.0 as usize).is_some_and(|&points| points > 1)
+        })?;
+        Some(*axis)
+    }
+
+    /// The points of one square: up to `width` along `along`, from a multiple of `width` on, at the vector of `point`.
+    fn square(&self, point: &Point, along: Axis) -> Vec<Point> {
+        let (width, axis) = (self.writer.width(), along.0 as usize);
+        let first = point[axis] as usize / width * width;
+        let places = first..(first + width).min(self.tile[axis]);
+        let at = |place: usize| {
+            let mut point = point.clone();
+            point[axis] = place as u32;
+            point
+        };
+        places.map(at).collect()
+    }
+
+    /// Loads rows along `along`, one for each lane, and gives the vector at `point`; those of its square are known then.
+    fn load_transposed(&mut self, id: ScalarId, form: &Linear, buffer: BufferId, point: &Point, along: Axis) -> Vector {
+        let square = self.square(point, along);
+        let used = self.used_lanes(point);
+        let start = self.address(form, buffer, &square[0]);
+        let mut rows: Vec<Vector> = (0..used as i64)
+            .map(|lane| {
+                let row = Address { offset: start.offset + 4 * lane * form.lane_step, ..start.clone() };
+                self.writer.load(row, Access::Vector { lanes: Lanes::first(square.len()) })
+            })
+            .collect();
+        rows.resize(self.writer.width(), rows[0]);
+        let columns = self.writer.transpose(&rows);
+        for (other, &column) in square.iter().zip(&columns) {
+            let key = (id, self.projected(id, other));
+            self.scopes.last_mut().expect("a scope is open").insert(key, Value::Vector(column));
+        }
+        let place = square.iter().position(|other| other == point).expect("the square holds the point");
+        columns[place]
+    }
+
+    /// Stores at the points of one square, whose vectors are columns: a row for each lane.
+    fn write_transposed(&mut self, form: &Linear, buffer: BufferId, values: &[Vector], square: &[Point]) {
+        let start = self.address(form, buffer, &square[0]);
+        let mut columns = values.to_vec();
+        columns.resize(self.writer.width(), values[0]);
+        let rows = self.writer.transpose(&columns);
+        for (lane, &row) in rows.iter().enumerate().take(self.used_lanes(&square[0])) {
+            let to = Address { offset: start.offset + 4 * lane as i64 * form.lane_step, ..start.clone() };
+            self.writer.store(row, to, Access::Vector { lanes: Lanes::first(square.len()) });
+        }
     }
 
     /// `outside` in the lanes that are not in `lanes`; they are 0 in `inside`.
@@ -920,11 +1019,11 @@ impl Builder<'_> {
         for &(axis, elements) in &form.terms {
             if (axis.0 as usize) < n_outer {
                 outer.push((axis, elements * 4));
-                if let (Some((id, points)), true) = (self.stretch.step, axis == self.lane) {
-                    terms.push((id, elements * points * 4));
-                }
                 // Along a blocked lane axis a vector further is a vector further in memory.
                 let step = if form.padded && axis == self.lane { 1 } else { elements };
+                if let (Some((id, points)), true) = (self.stretch.step, axis == self.lane) {
+                    terms.push((id, step * points * 4));
+                }
                 offset += i64::from(point[axis.0 as usize]) * step;
                 continue;
             }

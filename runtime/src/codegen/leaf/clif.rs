@@ -178,11 +178,12 @@ impl Lowering<'_, '_> {
                 let value = self.b.ins().bitselect(mask, a, b);
                 self.set(*to, value);
             }
+            Inst::Transpose { to, from } => self.transpose(to, from),
             Inst::Reduce { to, op, a } => {
                 let a = self.get(*a);
-                let swapped = self.shuffle(a, [2, 3, 0, 1]);
+                let swapped = self.shuffle(a, a, [2, 3, 0, 1]);
                 let half = self.reduce_step(*op, a, swapped);
-                let swapped = self.shuffle(half, [1, 0, 3, 2]);
+                let swapped = self.shuffle(half, half, [1, 0, 3, 2]);
                 let all = self.reduce_step(*op, half, swapped);
                 self.set(*to, all);
             }
@@ -196,12 +197,28 @@ impl Lowering<'_, '_> {
         self.b.ins().vconst(ty, handle)
     }
 
-    fn shuffle(&mut self, a: Value, lanes: [u8; WIDTH]) -> Value {
+    /// Lanes of two vectors: those of the second are numbered from `WIDTH` on.
+    fn shuffle(&mut self, a: Value, b: Value, lanes: [u8; WIDTH]) -> Value {
         let bytes: [u8; 16] = std::array::from_fn(|i| lanes[i / 4] * 4 + (i % 4) as u8);
         let immediate = self.b.func.dfg.immediates.push(V128Imm(bytes).to_vec().as_slice().into());
-        let whole = self.b.ins().bitcast(types::I8X16, bits_flags(), a);
-        let value = self.b.ins().shuffle(whole, whole, immediate);
+        let [a, b] = [a, b].map(|value| self.b.ins().bitcast(types::I8X16, bits_flags(), value));
+        let value = self.b.ins().shuffle(a, b, immediate);
         self.b.ins().bitcast(types::F32X4, bits_flags(), value)
+    }
+
+    fn transpose(&mut self, to: &[Vector], from: &[Vector]) {
+        let rows: Vec<Value> = from.iter().map(|&row| self.get(row)).collect();
+        // Neighbours of two rows side by side, then halves of two pairs.
+        let pairs = [(0, 1), (2, 3)].map(|(a, b)| {
+            let low = self.shuffle(rows[a], rows[b], [0, 4, 1, 5]);
+            let high = self.shuffle(rows[a], rows[b], [2, 6, 3, 7]);
+            [low, high]
+        });
+        for (i, &column) in to.iter().enumerate() {
+            let lanes = if i % 2 == 0 { [0, 1, 4, 5] } else { [2, 3, 6, 7] };
+            let value = self.shuffle(pairs[0][i / 2], pairs[1][i / 2], lanes);
+            self.set(column, value);
+        }
     }
 
     fn reduce_step(&mut self, op: Reduction, a: Value, b: Value) -> Value {

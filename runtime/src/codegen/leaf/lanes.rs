@@ -15,6 +15,8 @@ pub struct Writer {
     counts: Counts,
     /// The bodies that are open, the outermost first.
     open: Vec<Vec<Inst>>,
+    /// What the innermost body has read since it last wrote: windows that overlap read an element once.
+    read: HashMap<(Address, Access), Vector>,
     constants: HashMap<u32, Vector>,
 }
 
@@ -91,13 +93,19 @@ impl Writer {
 
     /// Reads memory.
     pub fn load(&mut self, from: Address, access: Access) -> Vector {
+        let key = (from, access);
+        if let Some(&known) = self.read.get(&key) {
+            return known;
+        }
         let to = self.vector();
-        self.push(Inst::Load { to, from, access });
+        self.push(Inst::Load { to, from: key.0.clone(), access });
+        self.read.insert(key, to);
         to
     }
 
     /// Writes memory.
     pub fn store(&mut self, value: Vector, to: Address, access: Access) {
+        self.read.clear();
         self.push(Inst::Store { value, to, access });
     }
 
@@ -167,6 +175,14 @@ impl Writer {
         to
     }
 
+    /// Rows to columns: as many vectors as one has lanes.
+    pub fn transpose(&mut self, from: &[Vector]) -> Vec<Vector> {
+        debug_assert_eq!(from.len(), self.width, "a square");
+        let to: Vec<Vector> = from.iter().map(|_| self.vector()).collect();
+        self.push(Inst::Transpose { to: to.clone(), from: from.to_vec() });
+        to
+    }
+
     /// All lanes combined, in every lane.
     pub fn reduce(&mut self, op: Reduction, a: Vector) -> Vector {
         let to = self.vector();
@@ -196,6 +212,7 @@ impl Writer {
         self.counts.loops += 1;
         let inside = starts.iter().map(|_| self.vector()).collect();
         self.open.push(Vec::new());
+        self.read.clear();
         (id, inside)
     }
 
@@ -209,6 +226,7 @@ impl Writer {
         next: &[Vector],
     ) -> Vec<Vector> {
         let body = self.open.pop().expect("the loop was opened");
+        self.read.clear();
         let after: Vec<Vector> = starts.iter().map(|_| self.vector()).collect();
         let carried = (0..starts.len())
             .map(|i| Carried { inside: inside[i], start: starts[i], next: next[i], after: after[i] })

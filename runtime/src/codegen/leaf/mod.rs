@@ -276,6 +276,11 @@ pub enum Inst {
         a: Vector,
         b: Vector,
     },
+    /// As many vectors as one has lanes: lane `j` of the `i`-th becomes lane `i` of the `j`-th.
+    Transpose {
+        to: Vec<Vector>,
+        from: Vec<Vector>,
+    },
     /// All lanes combined, in every lane; the tree is fixed: halves, then quarters.
     Reduce {
         to: Vector,

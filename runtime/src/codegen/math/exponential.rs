@@ -8,6 +8,8 @@
 
 use super::Lanes;
 
+/// 1.5 * 2^23: adding it rounds to an integer and leaves that integer in the low bits.
+pub(super) const INTEGRAL: f32 = 12_582_912.0;
 /// 1.5 * 2^23 + 127: adding it rounds to an integer and leaves that integer + 127 in the low bits.
 pub(super) const BIASED: f32 = 12_583_039.0;
 pub(super) const LOG2_E: f32 = 1.442695;

@@ -5,7 +5,7 @@
 //! rounded, but enters the reduced argument through one fma.
 
 use super::Lanes;
-use super::exponential::{BIASED, LOG2_E};
+use super::exponential::{BIASED, INTEGRAL, LOG2_E};
 
 /// ln 2 cut after 17 bits, so that its product with an exponent is exact, and the rest.
 const LN_2_SHORT: f32 = 0.693_145_75;
@@ -21,28 +21,37 @@ const MINUS_EXP2: [f32; 6] = [-1.0, -0.693147, -0.24022248, -0.055506878, -0.009
 const ERF_ONE: f32 = 3.93;
 /// erfc(z) for `0 <= z <= 9.4`, relative error 3e-8.
 const ERFC: Tail = Tail {
-    exp: [0.5641884, 0.5641884, 0.28209418, 0.09403059, 0.02350868, 0.0047214604, 0.00078012905],
-    n: [1.5597626, 2.0275517, 1.2428306, 0.40647224, 0.06159686],
-    r: [0.88, 0.5771334, 0.20484771, 0.030697746],
+    unit: 1.0,
+    shift: -0.12077993,
+    exp: [-1.0, 0.5000003, -0.16666825, 0.041653305, -0.008319259, 0.0015579658],
+    n: [26.016438, 33.65653, 20.540989, 6.681902, 1.0035908],
+    r: [29.356339, 19.069462, 6.738552, 1.0],
 };
 /// Where e^(-z^2) has a zero for its factor.
 const ERFC_ZERO: f32 = 9.37;
 /// erfc(a / sqrt 2) / 2 for `0 <= a <= 13.3`, relative error 3e-8.
 const NORMAL: Tail = Tail {
-    exp: [0.39894134, 0.39894134, 0.19947064, 0.06648965, 0.01662329, 0.0033387952, 0.00055122917],
-    n: [1.9175751, 1.7525288, 0.7557025, 0.17365257, 0.018412275],
-    r: [1.53, 0.7015011, 0.17514418, 0.018345192],
+    unit: 2.0,
+    shift: 0.45158872,
+    exp: [-0.5, 0.12500012, -0.020833338, 0.002602342, -0.00025579275, 1.7338425e-5],
+    n: [68.043686, 61.438663, 26.202227, 5.9381075, 0.61527324],
+    r: [108.58169, 48.58985, 11.995716, 1.225],
 };
 /// Where e^(-a^2 / 2) has a zero for its factor.
 const NORMAL_ZERO: f32 = 13.25;
 
-/// A tail as `c e^y N(a) / (a N(a) + R(a))`. Far out, this tends to `c e^y / a` whatever the
-/// rounding errors of N. Of the fits, which are equally good for a range of c and for any common
-/// factor of N and R, one was chosen whose value at 0 is exact and whose mantissas near 0 are
-/// large.
+/// A tail as `e^-z N(a) / (2 a N(a) + R(a))` with `z = (a^2 + shift) / unit`. Far out, this tends to `e^-z / (2 a)`
+/// whatever the rounding errors of N, so that the shift must be right; it also centres the logarithm of that ratio.
+///
+/// `e^-z` is `2^n (1 + e)` with a small e, which is added in the fma that multiplies by N: the exponential is never rounded
+/// by itself. Of the fits, which are equally good for a range of shifts and any common factor of N and R, one was chosen
+/// whose rounding errors add up to least, over all arguments.
 struct Tail {
-    /// c e^y on `[-ln 2 / 2, ln 2 / 2]`.
-    exp: [f32; 7],
+    /// 1 or 2.
+    unit: f32,
+    shift: f32,
+    /// (e^(-y / unit) - 1) / y where y is within unit * ln 2 / 2 of the shift.
+    exp: [f32; 6],
     n: [f32; 5],
     r: [f32; 4],
 }
@@ -65,7 +74,7 @@ pub fn erf<L: Lanes>(l: &L, x: L::Value) -> L::Value {
 /// negative.
 pub fn erfc<L: Lanes>(l: &L, x: L::Value) -> L::Value {
     let z = l.min(l.constant(ERFC_ZERO), l.abs(x));
-    let tail = ERFC.at(l, z, l.neg(z));
+    let tail = ERFC.at(l, z);
     let two_less = l.sub(l.constant(2.0), tail);
     l.select(l.lt(x, l.constant(0.0)), two_less, tail)
 }
@@ -73,41 +82,40 @@ pub fn erfc<L: Lanes>(l: &L, x: L::Value) -> L::Value {
 /// The normal distribution, erfc(-x / sqrt 2) / 2, accurate in its negative tail.
 pub fn normal_cdf<L: Lanes>(l: &L, x: L::Value) -> L::Value {
     let a = l.min(l.constant(NORMAL_ZERO), l.abs(x));
-    let tail = NORMAL.at(l, a, l.mul(a, l.constant(-0.5)));
+    let tail = NORMAL.at(l, a);
     let one_less = l.sub(l.constant(1.0), tail);
     l.select(l.lt(x, l.constant(0.0)), tail, one_less)
 }
 
-/// x times [`normal_cdf`], as max(x, 0) - |x| Q(|x|) with Q the upper tail. The product a Q(a) is
-/// `c e^y M / (M + R)` with `M = a N`, so that it has no rounding error more than Q, and keeps its
-/// power of two to the last, because it may be normal where Q is not. 0 at -inf, which is the limit.
+/// x times [`normal_cdf`], as max(x, 0) - |x| Q(|x|) with Q the upper tail. The power of two in Q goes to |x|, by its
+/// exponent: the product may be normal where Q is not. Beyond `NORMAL_ZERO` it stays as small as it is there.
 pub fn gelu<L: Lanes>(l: &L, x: L::Value) -> L::Value {
     let a = l.min(l.constant(NORMAL_ZERO), l.abs(x));
-    let (exp, factor) = NORMAL.exp_of_product(l, a, l.mul(a, l.constant(-0.5)));
-    let m = l.mul(a, l.polynomial(a, &NORMAL.n));
-    let denominator = l.add(m, l.polynomial(a, &NORMAL.r));
-    let product = l.div(l.mul(m, exp), denominator);
-    l.fma(l.neg(product), factor, l.max(l.constant(0.0), x))
+    let (ratio, sum) = NORMAL.parts(l, a, INTEGRAL);
+    let scaled = l.iadd(a, l.shl(sum, 23));
+    // -0 below zero, for the sign of what is flushed.
+    l.fma(l.neg(scaled), ratio, l.max(l.constant(-0.0), x))
 }
 
 impl Tail {
-    /// The tail at a, where y = a b.
-    fn at<L: Lanes>(&self, l: &L, a: L::Value, b: L::Value) -> L::Value {
-        let (exp, factor) = self.exp_of_product(l, a, b);
-        let n = l.polynomial(a, &self.n);
-        let denominator = l.fma(a, n, l.polynomial(a, &self.r));
-        l.mul(l.div(l.mul(n, exp), denominator), factor)
+    /// The tail at a.
+    fn at<L: Lanes>(&self, l: &L, a: L::Value) -> L::Value {
+        let (ratio, sum) = self.parts(l, a, BIASED);
+        l.mul(ratio, l.shl(sum, 23))
     }
 
-    /// Two numbers, the second a power of two, whose product is `c e^(a b)`, for
-    /// `-127.4 ln 2 < a b <= 0`. The product a b is rounded only after its multiple of ln 2 has been
-    /// taken away.
-    fn exp_of_product<L: Lanes>(&self, l: &L, a: L::Value, b: L::Value) -> (L::Value, L::Value) {
-        let bias = l.constant(BIASED);
-        let sum = l.fma(b, l.mul(a, l.constant(LOG2_E)), bias);
+    /// The tail at a without its factor 2^n, and `bias + n`, for a^2 of up to 127.4 units of ln 2. The square is rounded
+    /// only after its multiple of ln 2 has been taken away.
+    fn parts<L: Lanes>(&self, l: &L, a: L::Value, bias: f32) -> (L::Value, L::Value) {
+        let bias = l.constant(bias);
+        let sum = l.fma(l.mul(a, l.constant(-LOG2_E / self.unit)), a, bias);
         let n = l.sub(sum, bias);
-        let y = l.fma(b, a, l.mul(n, l.constant(-LN_2_SHORT)));
-        let y = l.fma(n, l.constant(-LN_2_SHORT_REST), y);
-        (l.polynomial(y, &self.exp), l.shl(sum, 23))
+        let rest = l.fma(n, l.constant(LN_2_SHORT_REST * self.unit), l.constant(self.shift));
+        let y = l.add(l.fma(a, a, l.mul(n, l.constant(LN_2_SHORT * self.unit))), rest);
+        let exp = l.mul(y, l.polynomial(y, &self.exp));
+
+        let n = l.polynomial(a, &self.n);
+        let denominator = l.fma(l.add(a, a), n, l.polynomial(a, &self.r));
+        (l.div(l.fma(n, exp, n), denominator), sum)
     }
 }

@@ -16,7 +16,7 @@
 //! * the same under flush-to-zero and denormals-are-zero, where subnormal arguments may count as
 //!   zeros (`log`, `log2` and `pow` read them as integers and stay exact). A sum may lose a
 //!   subnormal term there: `gelu` near 2^-126 has an absolute error of up to that;
-//! * zeros of the right sign, but for `tanh` and the tail of `gelu`, which give +0.
+//! * zeros of the right sign, but for `tanh`, which gives +0.
 //!
 //! There are no branches, tables or f64. [`sin`], [`cos`] and [`tan`] take the usual arguments,
 //! `|x| <= `[`LARGE`]; their `_large` forms take every argument at seven times the price, and a

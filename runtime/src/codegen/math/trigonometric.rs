@@ -7,13 +7,12 @@
 //! [`half_turns`](super::turns::half_turns) multiplies by digits of 1 / (2 pi).
 
 use super::Lanes;
+use super::exponential::INTEGRAL;
 use super::turns::{self, Fraction};
 
 /// The largest |x| that [`sin`], [`cos`] and [`tan`] take.
 pub const LARGE: f32 = 131_072.0;
 
-/// 1.5 * 2^23: adding it rounds to an integer and leaves its parity in the lowest bit.
-const INTEGRAL: f32 = 12_582_912.0;
 /// pi in three parts, each cut (so that all are positive) after 24 bits.
 const PI: [f32; 3] = [3.1415925, 1.5099579e-7, 1.0780605e-14];
 const HALF_PI: [f32; 3] = [1.5707963, 7.5497894e-8, 5.3903025e-15];

@@ -122,6 +122,7 @@ fn operands(inst: &LeafInst, with: &mut dyn FnMut(Vector)) {
         LeafInst::Constant { .. } | LeafInst::Position { .. } | LeafInst::Load { .. } | LeafInst::Loop(_) => {}
         LeafInst::Logic { .. } | LeafInst::Not { .. } => {}
         LeafInst::Store { value, .. } => with(*value),
+        LeafInst::Transpose { from, .. } => from.iter().for_each(|&row| with(row)),
         LeafInst::Unary { a, .. } | LeafInst::Shift { a, .. } | LeafInst::Reduce { a, .. } => with(*a),
         LeafInst::Binary { a, b, .. } | LeafInst::Compare { a, b, .. } | LeafInst::Blend { a, b, .. } => {
             with(*a);
@@ -481,6 +482,12 @@ impl Selector {
                 let (a, b) = (self.source(*a), self.get(*b));
                 let value = self.select(condition, a, b);
                 self.set(*to, value);
+            }
+            LeafInst::Transpose { to, from } => {
+                let rows: Vec<VReg> = from.iter().map(|&row| self.get(row)).collect();
+                for (column, register) in self.transpose(rows) {
+                    self.set(to[column], register);
+                }
             }
             LeafInst::Reduce { to, op, a } => {
                 let value = self.reduce(*op, *a);
@@ -875,16 +882,56 @@ impl Selector {
         to
     }
 
+    /// Rows to columns, each with its number: lanes of two rows in turn, pairs of lanes of four rows, then whole groups of
+    /// 128 bits of all rows.
+    fn transpose(&mut self, rows: Vec<VReg>) -> Vec<(usize, VReg)> {
+        let two = |selector: &mut Self, op, a: VReg, b: VReg, immediate| {
+            selector.encode(op, &[a], Source::Register(b), immediate)
+        };
+        // By four rows: for each place within 128 bits the lanes there.
+        let mut fours: Vec<[VReg; 4]> = Vec::new();
+        for rows in rows.chunks(4) {
+            let [a, b] =
+                [0, 2].map(|i| [Op::UnpackLow, Op::UnpackHigh].map(|op| two(self, op, rows[i], rows[i + 1], None)));
+            let pairs =
+                [(0, Op::UnpackLowPairs), (0, Op::UnpackHighPairs), (1, Op::UnpackLowPairs), (1, Op::UnpackHighPairs)];
+            fours.push(pairs.map(|(half, op)| two(self, op, a[half], b[half], None)));
+        }
+        let mut columns = Vec::new();
+        for place in 0..4 {
+            let groups: Vec<VReg> = fours.iter().map(|four| four[place]).collect();
+            match groups[..] {
+                [a, b] => {
+                    for (group, immediate) in [0x20, 0x31].into_iter().enumerate() {
+                        columns.push((4 * group + place, two(self, Op::Parts, a, b, Some(immediate))));
+                    }
+                }
+                [a, b, c, d] => {
+                    for (odd, immediate) in [0x88, 0xdd].into_iter().enumerate() {
+                        let first = two(self, Op::Parts, a, b, Some(immediate));
+                        let second = two(self, Op::Parts, c, d, Some(immediate));
+                        for (upper, immediate) in [0x88, 0xdd].into_iter().enumerate() {
+                            let column = 4 * (2 * upper + odd) + place;
+                            columns.push((column, two(self, Op::Parts, first, second, Some(immediate))));
+                        }
+                    }
+                }
+                _ => unreachable!("vectors have eight or sixteen lanes"),
+            }
+        }
+        columns
+    }
+
     /// Halves, then quarters, then neighbours; every lane ends with the result.
     fn reduce(&mut self, op: Reduction, a: Vector) -> VReg {
         let mut all = self.get(a);
         let steps: &[(Op, u8)] = match self.form {
-            Form::Zmm => &[(Op::SwapHalves, 0x4e), (Op::SwapHalves, 0xb1), (Op::Permute, 0x4e), (Op::Permute, 0xb1)],
-            Form::Ymm => &[(Op::SwapHalves, 0x01), (Op::Permute, 0x4e), (Op::Permute, 0xb1)],
+            Form::Zmm => &[(Op::Parts, 0x4e), (Op::Parts, 0xb1), (Op::Permute, 0x4e), (Op::Permute, 0xb1)],
+            Form::Ymm => &[(Op::Parts, 0x01), (Op::Permute, 0x4e), (Op::Permute, 0xb1)],
         };
         for &(step, immediate) in steps {
             let own = [all];
-            let first: &[VReg] = if step == Op::SwapHalves { &own } else { &[] };
+            let first: &[VReg] = if step == Op::Parts { &own } else { &[] };
             let other = self.encode(step, first, Source::Register(all), Some(immediate));
             all = match op {
                 Reduction::Sum => self.encode(Op::Add, &[all], Source::Register(other), None),

@@ -1,0 +1,304 @@
+//! The kernels that take the place of a convolution: taps at the points (once), inputs at the points, the products of
+//! the two summed over channels (a batched matrix product), and outputs with the epilogue.
+
+use super::recognise::Convolution;
+use super::toom::Toom;
+use crate::merge::compacted;
+use fusewright_ir::DType;
+use fusewright_ir::kernel::build::Operand;
+use fusewright_ir::kernel::{
+    Affine, Axis, BufferId, BufferInfo, FoldKind, Index, Kernel, KernelBuilder, Literal, NamedKernel, Program, Role,
+    Scalar, ScalarId,
+};
+use smallvec::SmallVec;
+use std::collections::HashMap;
+
+/// Which transform each window of a convolution gets, in the order of its windows.
+pub type Tooms = SmallVec<[Toom; 2]>;
+
+/// The tiles along each window.
+pub fn tiles(convolution: &Convolution, tooms: &Tooms) -> SmallVec<[usize; 2]> {
+    convolution.windows.iter().zip(tooms).map(|(window, toom)| window.place.1.div_ceil(toom.outputs)).collect()
+}
+
+/// The kernels in order; their buffers are added to the program.
+pub fn rewritten(
+    program: &mut Program,
+    named: &NamedKernel,
+    convolution: &Convolution,
+    tooms: &Tooms,
+) -> Vec<NamedKernel> {
+    let tiles = tiles(convolution, tooms);
+    let points: usize = tooms.iter().map(|toom| toom.points()).product();
+    let n_batch: usize = convolution.batch.iter().map(|(_, extent)| extent).product();
+    let n_tiles = n_batch * tiles.iter().product::<usize>();
+    let (channels, out) = (convolution.channels.1, convolution.out.1);
+    let mut add = |part: &str, dims: &[usize]| {
+        let (name, dims) = (format!("{}.{part}", named.nodes[0]), dims.to_vec());
+        let info = BufferInfo { name, dtype: DType::F32, dims: dims.clone(), role: Role::Computed };
+        Operand { buffer: program.add_buffer(info), dtype: DType::F32, dims }
+    };
+    let at_points = AtPoints {
+        taps: add("taps", &[points, channels, out]),
+        inputs: add("inputs", &[points, n_tiles, channels]),
+        products: add("products", &[points, n_tiles, out]),
+    };
+    let build = Build { program, convolution, tooms, tiles, at_points };
+    let sizes: Vec<String> = tooms.iter().map(|toom| toom.outputs.to_string()).collect();
+    let taps: Vec<String> = tooms.iter().map(|toom| toom.taps.to_string()).collect();
+    let title = format!("F({},{})", sizes.join("x"), taps.join("x"));
+    let own = |part: &str, kernel: Kernel| NamedKernel {
+        nodes: named.nodes[..1].to_vec(),
+        about: format!("{title} {part}"),
+        kernel,
+    };
+    let mut kernels = vec![own("taps", build.taps()), own("inputs", build.inputs()), own("products", build.products())];
+    kernels.extend(build.outputs().into_iter().map(|kernel| NamedKernel {
+        nodes: named.nodes.clone(),
+        about: format!("{title} {}", named.about),
+        kernel,
+    }));
+    kernels
+}
+
+/// What lies at the points of the transforms.
+struct AtPoints {
+    /// `[points, channels, out]`.
+    taps: Operand,
+    /// `[points, tiles, channels]`.
+    inputs: Operand,
+    /// `[points, tiles, out]`.
+    products: Operand,
+}
+
+struct Build<'a> {
+    program: &'a Program,
+    convolution: &'a Convolution<'a>,
+    tooms: &'a Tooms,
+    tiles: SmallVec<[usize; 2]>,
+    at_points: AtPoints,
+}
+
+/// Tiles along one window of which the same outputs are stored.
+#[derive(Clone, Copy)]
+struct Region {
+    first_tile: usize,
+    n_tiles: usize,
+    outputs: usize,
+}
+
+impl Build<'_> {
+    /// The transforms along the rows' axis, if there are two windows, and along the other.
+    fn rows_and_columns(&self) -> (Option<Toom>, Toom) {
+        match self.tooms[..] {
+            [columns] => (None, columns),
+            [rows, columns] => (Some(rows), columns),
+            _ => unreachable!("recognised: one or two windows"),
+        }
+    }
+
+    /// Places along the windows of an element of a transform: the column alone where there is one window.
+    fn places(&self, row: usize, column: usize) -> SmallVec<[usize; 2]> {
+        if self.tooms.len() == 1 { [column].into_iter().collect() } else { [row, column].into_iter().collect() }
+    }
+
+    fn taps(&self) -> Kernel {
+        let Convolution { weight, channels, out, windows, .. } = self.convolution;
+        let source = self.operand(weight.buffer);
+        let mut k = KernelBuilder::new(&[channels.1, out.1]);
+        let (rows, columns) = self.rows_and_columns();
+        let axes = k.outer_axes();
+        let element = |k: &mut KernelBuilder, row: usize, column: usize| {
+            let places = self.places(row, column);
+            let form = |axis: Axis| -> Affine {
+                match windows.iter().position(|window| window.tap.0 == axis) {
+                    Some(i) => Affine::constant(places[i] as i64),
+                    None if axis == channels.0 => axes[0].into(),
+                    None if axis == out.0 => axes[1].into(),
+                    None => Affine::constant(0),
+                }
+            };
+            k.load_or(&source, substituted(weight.at, form), weight.outside)
+        };
+        let divisors = |toom: Option<Toom>| toom.map_or(vec![1.0], Toom::divisors);
+        let (by_row, by_column) = (divisors(rows), divisors(Some(columns)));
+        let lengths = (rows.map_or(1, |toom| toom.taps), columns.taps);
+        separable(&mut k, rows, columns, lengths, element, Toom::taps, &mut |k, row, column, value| {
+            let divisor = by_row[row] * by_column[column];
+            let value = if divisor == 1.0 {
+                value
+            } else {
+                let divisor = k.number(divisor);
+                k.div(value, divisor)
+            };
+            let point = (row * columns.points() + column) as i64;
+            k.store(&self.at_points.taps, [Index::from(point), axes[0].into(), axes[1].into()], value);
+        });
+        k.finish()
+    }
+
+    fn inputs(&self) -> Kernel {
+        let Convolution { image, channels, windows, batch, .. } = self.convolution;
+        let source = self.operand(image.buffer);
+        let space: Vec<usize> = self.batch_extents().chain(self.tiles.iter().copied()).chain([channels.1]).collect();
+        let mut k = KernelBuilder::new(&space);
+        let (rows, columns) = self.rows_and_columns();
+        let axes = k.outer_axes();
+        let channel = axes[space.len() - 1];
+        let beyond = image.outside.unwrap_or(Literal::f32(0.0));
+        let element = |k: &mut KernelBuilder, row: usize, column: usize| {
+            let places = self.places(row, column);
+            let form = |axis: Axis| -> Affine {
+                if let Some(i) = windows.iter().position(|window| window.place.0 == axis) {
+                    return axes[batch.len() + i] * self.tooms[i].outputs as i64 + places[i] as i64;
+                }
+                match batch.iter().position(|(other, _)| *other == axis) {
+                    Some(i) => axes[i].into(),
+                    None if axis == channels.0 => channel.into(),
+                    None => Affine::constant(0),
+                }
+            };
+            k.load_or(&source, substituted(image.at, form), beyond)
+        };
+        let lengths = (rows.map_or(1, Toom::points), columns.points());
+        let tile = self.tile(&axes, &[]);
+        separable(&mut k, rows, columns, lengths, element, Toom::inputs, &mut |k, row, column, value| {
+            let point = (row * columns.points() + column) as i64;
+            k.store(&self.at_points.inputs, [Index::from(point), tile.clone().into(), channel.into()], value);
+        });
+        k.finish()
+    }
+
+    fn products(&self) -> Kernel {
+        let AtPoints { taps, inputs, products } = &self.at_points;
+        let mut k = KernelBuilder::new(&products.dims);
+        let (point, tile, out) = (k.outer(0), k.outer(1), k.outer(2));
+        let channel = k.inner(0);
+        let (input, tap) = (k.load(inputs, [point, tile, channel]), k.load(taps, [point, channel, out]));
+        let product = k.mul(input, tap);
+        let sum = k.fold(FoldKind::Sum, &[self.convolution.channels.1], product);
+        k.store(products, [point, tile, out], sum);
+        k.finish()
+    }
+
+    /// A kernel for the whole tiles, and one each for what is left over at the ends of the windows.
+    fn outputs(&self) -> Vec<Kernel> {
+        let regions: Vec<Vec<Region>> = self
+            .convolution
+            .windows
+            .iter()
+            .zip(self.tooms)
+            .map(|(window, toom)| {
+                let (whole, rest) = (window.place.1 / toom.outputs, window.place.1 % toom.outputs);
+                let whole_tiles = Region { first_tile: 0, n_tiles: whole, outputs: toom.outputs };
+                let rest = Region { first_tile: whole, n_tiles: 1, outputs: rest };
+                [whole_tiles, rest].into_iter().filter(|region| region.n_tiles * region.outputs > 0).collect()
+            })
+            .collect();
+        match regions.as_slice() {
+            [columns] => columns.iter().map(|&columns| self.outputs_of(&[columns])).collect(),
+            [rows, columns] => {
+                let pairs = rows.iter().flat_map(|&row| columns.iter().map(move |&column| [row, column]));
+                pairs.map(|pair| self.outputs_of(&pair)).collect()
+            }
+            _ => unreachable!("recognised: one or two windows"),
+        }
+    }
+
+    fn outputs_of(&self, regions: &[Region]) -> Kernel {
+        let Convolution { kernel, out, windows, batch, .. } = self.convolution;
+        let n_tiles = regions.iter().map(|region| region.n_tiles);
+        let space: Vec<usize> = self.batch_extents().chain(n_tiles).chain([out.1]).collect();
+        let mut k = KernelBuilder::new(&space);
+        let (rows, columns) = self.rows_and_columns();
+        let axes = k.outer_axes();
+        let channel = axes[space.len() - 1];
+        let tile = self.tile(&axes, regions);
+        let element = |k: &mut KernelBuilder, row: usize, column: usize| {
+            let point = (row * columns.points() + column) as i64;
+            k.load(&self.at_points.products, [Index::from(point), tile.clone().into(), channel.into()])
+        };
+        let roots = kernel.stores.iter().map(|store| store.value);
+        let epilogue = kernel.body.reachable(roots);
+        let lengths = (rows.map_or(1, Toom::points), columns.points());
+        separable(&mut k, rows, columns, lengths, element, Toom::outputs, &mut |k, row, column, value| {
+            let places = self.places(row, column);
+            if places.iter().zip(regions).any(|(place, region)| *place >= region.outputs) {
+                return;
+            }
+            let form = |axis: Axis| -> Affine {
+                if let Some(i) = windows.iter().position(|window| window.place.0 == axis) {
+                    let tile = axes[batch.len() + i] + regions[i].first_tile as i64;
+                    return tile * self.tooms[i].outputs as i64 + places[i] as i64;
+                }
+                match batch.iter().position(|(other, _)| *other == axis) {
+                    Some(i) => axes[i].into(),
+                    None if axis == out.0 => channel.into(),
+                    None => Affine::constant(0),
+                }
+            };
+            let place = |affine: &Affine| affine.substitute(form);
+            let mut renamed: HashMap<ScalarId, ScalarId> = HashMap::new();
+            for &id in &epilogue {
+                let new = match kernel.body.get(id) {
+                    Scalar::Folded { .. } => value,
+                    scalar => k.scalar(scalar.map(|id| renamed[&id], place), kernel.body.dtype(id)),
+                };
+                renamed.insert(id, new);
+            }
+            for store in &kernel.stores {
+                let at = store.at.iter().map(|index| index.map(place, |id| renamed[&id]));
+                k.store(&self.operand(store.buffer), at, renamed[&store.value]);
+            }
+        });
+        compacted(&k.finish())
+    }
+
+    /// The number of a tile among all, by the axes of the batch and of the tiles; with `regions`, tiles are counted from
+    /// the first of each.
+    fn tile(&self, axes: &[Axis], regions: &[Region]) -> Affine {
+        let n_batch = self.convolution.batch.len();
+        let extents = self.batch_extents().chain(self.tiles.iter().copied());
+        extents.enumerate().fold(Affine::constant(0), |number, (i, extent)| {
+            let first = i.checked_sub(n_batch).and_then(|window| regions.get(window)).map_or(0, |r| r.first_tile);
+            number * extent as i64 + axes[i] + first as i64
+        })
+    }
+
+    fn batch_extents(&self) -> impl Iterator<Item = usize> {
+        self.convolution.batch.iter().map(|(_, extent)| *extent)
+    }
+
+    fn operand(&self, buffer: BufferId) -> Operand {
+        let info = self.program.buffer(buffer);
+        Operand { buffer, dtype: info.dtype, dims: info.dims.clone() }
+    }
+}
+
+fn substituted(at: &[Index], form: impl Fn(Axis) -> Affine + Copy) -> SmallVec<[Index; 4]> {
+    at.iter().map(|index| index.map(|affine| affine.substitute(form), |id| id)).collect()
+}
+
+/// Transforms columns, then rows. Elements are asked for column by column and given row by row, so that a machine that
+/// computes scalars in order keeps few of them at a time.
+fn separable(
+    k: &mut KernelBuilder,
+    rows: Option<Toom>,
+    columns: Toom,
+    (n_rows, n_columns): (usize, usize),
+    mut element: impl FnMut(&mut KernelBuilder, usize, usize) -> ScalarId,
+    transform: fn(Toom, &mut KernelBuilder, &[ScalarId]) -> Vec<ScalarId>,
+    give: &mut dyn FnMut(&mut KernelBuilder, usize, usize, ScalarId),
+) {
+    let mut halves: Vec<Vec<ScalarId>> = Vec::new();
+    for column in 0..n_columns {
+        let elements: Vec<ScalarId> = (0..n_rows).map(|row| element(k, row, column)).collect();
+        halves.push(rows.map_or(elements.clone(), |toom| transform(toom, k, &elements)));
+    }
+    for row in 0..halves[0].len() {
+        let elements: Vec<ScalarId> = halves.iter().map(|half| half[row]).collect();
+        for (column, value) in transform(columns, k, &elements).into_iter().enumerate() {
+            give(k, row, column, value);
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Which kernels are convolutions that Winograd's transforms serve: read off the loops and accesses alone.
+
+use fusewright_ir::DType;
+use fusewright_ir::kernel::{
+    Affine, Axis, BinaryOp, BufferId, Combine, FoldKind, Index, Kernel, Literal, Scalar, ScalarId,
+};
+use smallvec::SmallVec;
+
+/// A sum of products over input channels and the taps of one or two windows, of step 1 and without dilation, with
+/// weights that are known before a run.
+#[derive(Clone, Debug)]
+pub struct Convolution<'k> {
+    /// The kernel: its stores are the epilogue.
+    pub kernel: &'k Kernel,
+    /// What windows slide over.
+    pub image: Load<'k>,
+    /// What each tap is multiplied with.
+    pub weight: Load<'k>,
+    /// The inner axis of the input channels, and their number.
+    pub channels: (Axis, usize),
+    /// The outer axis of the output channels, and their number.
+    pub out: (Axis, usize),
+    /// The axes that windows slide along, one or two.
+    pub windows: SmallVec<[Window; 2]>,
+    /// The other outer axes: the batch.
+    pub batch: SmallVec<[(Axis, usize); 2]>,
+}
+
+/// A load of one operand.
+#[derive(Clone, Copy, Debug)]
+pub struct Load<'k> {
+    /// What is read.
+    pub buffer: BufferId,
+    /// Where.
+    pub at: &'k [Index],
+    /// What it gives beyond the edges.
+    pub outside: Option<Literal>,
+}
+
+/// A window along one axis of the image.
+#[derive(Clone, Copy, Debug)]
+pub struct Window {
+    /// The outer axis of its places, and their number.
+    pub place: (Axis, usize),
+    /// The inner axis of its taps, and their number.
+    pub tap: (Axis, usize),
+}
+
+impl<'k> Convolution<'k> {
+    /// The convolution that a kernel is; `is_constant` says which buffers are known before a run.
+    pub fn of(kernel: &'k Kernel, is_constant: impl Fn(BufferId) -> bool) -> Option<Convolution<'k>> {
+        let [fold] = kernel.folds.as_slice() else { return None };
+        let &Scalar::Binary(BinaryOp::Mul, a, b) = kernel.body.get(fold.value) else { return None };
+        let pointwise = kernel.stores.iter().all(|store| {
+            store.inner.is_empty()
+                && store.combine == Combine::Set
+                && !store.at.iter().any(|index| matches!(index, Index::Computed(_)))
+        });
+        let epilogue = kernel.body.reachable(kernel.stores.iter().map(|store| store.value));
+        let folded = epilogue.iter().any(|&id| matches!(kernel.body.get(id), Scalar::Folded { .. }));
+        if fold.kind != FoldKind::Sum || kernel.body.dtype(fold.value) != DType::F32 || !pointwise || !folded {
+            return None;
+        }
+        let (a, b) = (load(kernel, a)?, load(kernel, b)?);
+        let (image, weight) = match (is_constant(a.buffer), is_constant(b.buffer)) {
+            (false, true) => (a, b),
+            (true, false) => (b, a),
+            _ => return None,
+        };
+        let mut found = Convolution {
+            kernel,
+            image,
+            weight,
+            channels: (Axis(0), 0),
+            out: (Axis(0), 0),
+            windows: SmallVec::new(),
+            batch: SmallVec::new(),
+        };
+        found.inner_axes()?;
+        found.outer_axes()?;
+        Some(found)
+    }
+
+    /// Finds windows and channels among the axes of the fold.
+    fn inner_axes(&mut self) -> Option<()> {
+        let n_outer = self.kernel.outer.len();
+        let mut channels = None;
+        for (i, &extent) in self.kernel.folds[0].inner.iter().enumerate().filter(|(_, extent)| **extent != 1) {
+            let axis = Axis((n_outer + i) as u32);
+            let mut forms =
+                self.image.at.iter().filter_map(Index::as_affine).filter(|form| form.coefficient(axis) != 0);
+            let (Some(form), None) = (forms.next(), forms.next()) else { return None };
+            let others: SmallVec<[(Axis, i64); 2]> =
+                form.terms.iter().copied().filter(|&(other, _)| other != axis && self.extent(other) != 1).collect();
+            let place = form.terms.iter().find(|(other, _)| (other.0 as usize) < n_outer).map(|(other, _)| *other);
+            match place {
+                // Where the image has one place for the window, its axis has no step; it is a window all the same.
+                Some(place)
+                    if form.coefficient(axis) == 1
+                        && form.coefficient(place) == 1
+                        && others.iter().all(|(other, _)| *other == place) =>
+                {
+                    self.windows
+                        .push(Window { place: (place, self.kernel.outer[place.0 as usize]), tap: (axis, extent) });
+                }
+                None if others.is_empty() && channels.is_none() => channels = Some((axis, extent)),
+                _ => return None,
+            }
+        }
+        self.channels = channels?;
+        matches!(self.windows.len(), 1 | 2).then_some(())
+    }
+
+    /// Finds the output channels, and that nothing else moves with the windows.
+    fn outer_axes(&mut self) -> Option<()> {
+        let moves = |load: &Load, axis: Axis| {
+            load.at.iter().filter_map(Index::as_affine).filter(|form| form.coefficient(axis) != 0).count()
+        };
+        let mut out = None;
+        for (i, &extent) in self.kernel.outer.iter().enumerate() {
+            let axis = Axis(i as u32);
+            let is_place = self.windows.iter().any(|window| window.place.0 == axis);
+            match (moves(&self.image, axis), moves(&self.weight, axis)) {
+                (1, 0) if is_place => {}
+                (0, 1..) if out.is_none() => out = Some((axis, extent)),
+                (1.., 0) if !is_place => self.batch.push((axis, extent)),
+                _ if extent == 1 && !is_place => self.batch.push((axis, extent)),
+                _ => return None,
+            }
+        }
+        self.out = out?;
+        let distinct = self.windows.iter().enumerate().all(|(i, window)| {
+            self.windows[..i].iter().all(|other| other.place.0 != window.place.0 && other.tap.0 != window.tap.0)
+        });
+        distinct.then_some(())
+    }
+
+    fn extent(&self, axis: Axis) -> usize {
+        let n_outer = self.kernel.outer.len();
+        let space = &self.kernel.outer;
+        space.get(axis.0 as usize).copied().unwrap_or_else(|| self.kernel.folds[0].inner[axis.0 as usize - n_outer])
+    }
+}
+
+/// A load of f32 by plain affine forms.
+fn load(kernel: &Kernel, id: ScalarId) -> Option<Load<'_>> {
+    let Scalar::Load { buffer, at, outside } = kernel.body.get(id) else { return None };
+    let plain = at.iter().all(|index| index.as_affine().is_some_and(|form: &Affine| form.divisor == 1));
+    plain.then_some(Load { buffer: *buffer, at, outside: *outside })
+}
