@@ -113,12 +113,17 @@ impl OpSpec for MaxPool {
     }
 
     fn gradient(&self, back: &mut Backward) -> Gradients {
+        let pool = MaxPool { indices: false, ..self.clone() };
+        let dims = back.dims(back.input(0));
+        let lengths: SmallVec<[usize; 3]> = dims[dims.len() - self.spatial..].iter().copied().collect();
+        if MaxPlace::fits(&pool, &lengths) {
+            let (image, upstream) = (back.input(0), back.upstream());
+            let gradient = back.node(MaxPlace { pool }, &[image, upstream]);
+            return back.only(gradient);
+        }
         if !self.indices {
             back.extend(MaxPool { indices: true, ..self.clone() });
         }
-        let dims = back.dims(back.input(0));
-        let lengths = dims[dims.len() - self.spatial..].iter().copied().collect();
-        let pool = MaxPool { indices: false, ..self.clone() };
         let (upstream, index) = (back.upstream(), back.output(1));
         let gradient = back.node(WindowPlace { pool, lengths }, &[upstream, index]);
         back.only(gradient)

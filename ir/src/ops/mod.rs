@@ -32,6 +32,7 @@ pub mod local_response_norm;
 pub mod loss;
 pub mod map;
 pub mod matmul;
+pub mod max_place;
 pub mod max_pool;
 pub mod nll;
 pub mod norm;
@@ -82,6 +83,7 @@ pub use local_response_norm::LocalResponseNorm;
 pub use loss::LossReduction;
 pub use map::Map;
 pub use matmul::MatMul;
+pub use max_place::MaxPlace;
 pub use max_pool::MaxPool;
 pub use nll::NllLoss;
 pub use pad::{Pad, PadMode};
@@ -165,6 +167,7 @@ operations! {
     LogSoftmax,
     Map,
     MatMul,
+    MaxPlace,
     MaxPool,
     NllLoss,
     Norm,

@@ -184,6 +184,7 @@ pub fn cases() -> Vec<Case> {
         case("Max", [f32(&[33]), f32(&[33])]),
         case("MaxPool1d(kernel_size: 3)", f32(&[2, 10])),
         case("MaxPool2d(kernel_size: 3, stride: 2, padding: 1, ceil_mode: true)", f32(&[2, 3, 8, 9])),
+        case("MaxPool2d(kernel_size: [2, 3])", f32(&[2, 3, 4, 9])),
         case("MaxPool3d(kernel_size: 2, dilation: 2)", f32(&[1, 2, 4, 5, 6])),
         case("Mean(dim: [-1, -2])", f32(&[2, 3, 4, 5])),
         case("Min", [f32(&[33]), f32(&[1])]),
