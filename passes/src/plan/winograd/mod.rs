@@ -172,7 +172,7 @@ mod tests {
         let expected = evaluated(&plain).array(output);
         for (points, rows) in [([4, 4], None), ([6, 6], Some(1)), ([4, 6], Some(2)), ([6, 4], Some(1)), ([6, 6], None)]
         {
-            let rewritten = super::rewritten(plain.clone(), &options(Winograd::Always { points, rows })).0;
+            let rewritten = rewritten(plain.clone(), &options(Winograd::Always { points, rows })).0;
             assert!(rewritten.kernels.len() > plain.kernels.len() + 3, "{rewritten}");
             let found = evaluated(&rewritten).array(output);
             for (a, b) in expected.data.iter().zip(&found.data) {
@@ -223,7 +223,7 @@ mod tests {
         let plain = program("[1, 128, 28, 28]", layers, true);
         let kept = |limit: Option<u64>| -> u64 {
             let options = PlanOptions { constant_limit: limit, ..options(Winograd::Auto) };
-            let rewritten = super::rewritten(plain.clone(), &options).0;
+            let rewritten = rewritten(plain.clone(), &options).0;
             let transformed: Vec<&str> = rewritten
                 .kernels
                 .iter()
