@@ -6,11 +6,18 @@ use std::ptr::NonNull;
 /// Every buffer begins at a multiple of this: the width of a cache line and of the widest vector.
 pub const ALIGNMENT: usize = 64;
 
+/// What every allocator gives without being asked.
+const ORDINARY: usize = 16;
+
 /// Bytes at a multiple of [`ALIGNMENT`], zero at first. Memory that is never touched costs no physical page.
 #[derive(Debug)]
 pub struct AlignedBytes {
-    start: NonNull<u8>,
+    /// Where the allocation begins.
+    base: NonNull<u8>,
     layout: Layout,
+    /// The first multiple of [`ALIGNMENT`] in it.
+    start: NonNull<u8>,
+    bytes: usize,
 }
 
 // SAFETY: the bytes are owned by this value alone, and shared access only reads.
@@ -21,12 +28,16 @@ unsafe impl Sync for AlignedBytes {}
 impl AlignedBytes {
     /// So many bytes of 0.
     pub fn zeroed(bytes: usize) -> AlignedBytes {
-        let layout =
-            Layout::from_size_align(bytes.max(ALIGNMENT), ALIGNMENT).expect("sizes are checked by the planner");
+        // Allocators give zeroed pages untouched for ordinary alignments only; for greater ones they write zeros.
+        let size = bytes.checked_add(ALIGNMENT).expect("sizes are checked by the planner");
+        let layout = Layout::from_size_align(size, ORDINARY).expect("sizes are checked by the planner");
         // SAFETY: the layout has a size of at least ALIGNMENT, so it is not zero.
-        let start = unsafe { alloc_zeroed(layout) };
-        let Some(start) = NonNull::new(start) else { handle_alloc_error(layout) };
-        AlignedBytes { start, layout }
+        let base = unsafe { alloc_zeroed(layout) };
+        let Some(base) = NonNull::new(base) else { handle_alloc_error(layout) };
+        let missing = base.as_ptr().align_offset(ALIGNMENT);
+        // SAFETY: fewer bytes than ALIGNMENT are missing, by which the allocation is larger than `bytes`.
+        let start = unsafe { base.add(missing) };
+        AlignedBytes { base, layout, start, bytes }
     }
 
     /// The address of the first byte, for emitted code, which writes only where the plan says.
@@ -39,7 +50,7 @@ impl AlignedBytes {
     /// # Panics
     /// If they do not fit.
     pub fn write(&mut self, offset: usize, bytes: &[u8]) {
-        assert!(offset <= self.layout.size() && bytes.len() <= self.layout.size() - offset, "the bytes fit");
+        assert!(offset <= self.bytes && bytes.len() <= self.bytes - offset, "the bytes fit");
         // SAFETY: the range was just checked to be inside the allocation, and `&mut self` excludes other users.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.start.as_ptr().add(offset), bytes.len()) }
     }
@@ -48,6 +59,6 @@ impl AlignedBytes {
 impl Drop for AlignedBytes {
     fn drop(&mut self) {
         // SAFETY: allocated in `zeroed` with the same layout, and freed once.
-        unsafe { dealloc(self.start.as_ptr(), self.layout) }
+        unsafe { dealloc(self.base.as_ptr(), self.layout) }
     }
 }

@@ -49,18 +49,45 @@ pub fn parts(kernel: &Kernel) -> impl Iterator<Item = (Part, &Space, Vec<ScalarI
     folds.chain(stores)
 }
 
-/// All loads, each once for every part that needs it.
+/// All loads, each once for every part that needs it. Stores without inner axes are one part, named by the last of them
+/// that needs the load: a transform has dozens.
 pub fn reads(kernel: &Kernel) -> Vec<Read<'_>> {
     let mut reads = Vec::new();
+    let mut needed_by = vec![None; kernel.body.len()];
     for (part, inner, roots) in parts(kernel) {
+        if let (Part::Store(_), true) = (part, inner.is_empty()) {
+            roots.iter().for_each(|root| needed_by[root.0 as usize] = Some(part));
+            continue;
+        }
         for id in kernel.body.reachable(roots) {
-            if let Scalar::Load { buffer, at, outside } = kernel.body.get(id) {
-                let extents = kernel.space(inner);
-                reads.push(Read { id, buffer: *buffer, at, outside: *outside, part, extents });
-            }
+            reads.extend(read_of(kernel, id, part, inner));
         }
     }
+    // Operands come before what needs them.
+    for id in (0..kernel.body.len() as u32).rev().map(ScalarId) {
+        let Some(part) = needed_by[id.0 as usize] else { continue };
+        for operand in kernel.body.get(id).operands() {
+            let known = &mut needed_by[operand.0 as usize];
+            *known = Some(known.map_or(part, |other| later(other, part)));
+        }
+    }
+    for (id, part) in needed_by.into_iter().enumerate() {
+        let Some(part) = part else { continue };
+        reads.extend(read_of(kernel, ScalarId(id as u32), part, &Space::new()));
+    }
     reads
+}
+
+fn later(a: Part, b: Part) -> Part {
+    match (a, b) {
+        (Part::Store(i), Part::Store(j)) => Part::Store(i.max(j)),
+        (other, _) => other,
+    }
+}
+
+fn read_of<'k>(kernel: &'k Kernel, id: ScalarId, part: Part, inner: &Space) -> Option<Read<'k>> {
+    let Scalar::Load { buffer, at, outside } = kernel.body.get(id) else { return None };
+    Some(Read { id, buffer: *buffer, at, outside: *outside, part, extents: kernel.space(inner) })
 }
 
 /// Whether the index moves with `axis`. A computed index may move with any.
