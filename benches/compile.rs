@@ -10,7 +10,7 @@ fn compile(c: &mut Criterion) {
         let model = Model::load(&path).expect("models/ holds models");
         // Weights in memory: what is timed is compiling, not drawing random numbers.
         let executable = model.compile(Options::default()).expect("the model compiles");
-        let weights = executable.weights().clone();
+        let weights = executable.weights().in_memory().expect("they are drawn");
         let mut group = c.benchmark_group("compile");
         group.sample_size(10);
         group.bench_function(name, |b| {

@@ -80,6 +80,7 @@ impl From<CompileError> for Error {
         match error {
             CompileError::Code(problem) => Error::Internal(problem),
             CompileError::Parameter { .. } => Diagnostic::new(error.to_string()).into(),
+            CompileError::Source(fault) => (*fault).into(),
         }
     }
 }

@@ -2,11 +2,14 @@
 
 use crate::compile::{Compilation, Options, compile_graph};
 use crate::error::Error;
+use crate::initialize::initialize;
+use crate::ir::ops::Parameter;
 use crate::ir::{Array, Bindings, Data, Diagnostic, Diagnostics, Tensor, TensorType};
 use crate::model::Model;
 use crate::passes::differentiate;
 use crate::runtime::{self, RunError, Settings, Threads, View, ViewMut};
 use crate::weights::{Weights, parameters};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -42,10 +45,7 @@ impl Executable {
     pub(crate) fn new(model: Model, mut options: Options) -> Result<Executable, Error> {
         let weights = match options.weights.take() {
             Some(weights) => weights.fit(model.graph())?,
-            None => match model.own_weights()? {
-                Some(weights) => weights,
-                None => Weights::initialized(model.graph(), model.definition().seed),
-            },
+            None => model.weights()?,
         };
         let complete = model.definition().symbols().iter().all(|name| options.bindings.contains_key(name));
         let executable = Executable(Arc::new(Shared { model, options, weights, plans: Mutex::default() }));
@@ -60,7 +60,7 @@ impl Executable {
         &self.0.model
     }
 
-    /// The parameters.
+    /// The parameters: those of a file or a seed are not in memory.
     pub fn weights(&self) -> &Weights {
         &self.0.weights
     }
@@ -95,11 +95,11 @@ impl Executable {
     }
 
     fn plan(&self, bindings: &Bindings) -> Result<Planned, Error> {
-        let Shared { model, options, weights, .. } = &*self.0;
+        let Shared { model, options, .. } = &*self.0;
         let start = Instant::now();
         let bound = model.bind(bindings)?;
         let bind = start.elapsed();
-        let extra = self.sized_by_symbols(&bound)?;
+        self.check_sizes(&bound)?;
         let start = Instant::now();
         let gradients = &bound.definition().gradients;
         let graph = differentiate::requested(bound.graph().clone(), gradients).map_err(|faults| bound.fault(faults))?;
@@ -107,8 +107,9 @@ impl Executable {
         let (mut compilation, plan) = compile_graph(graph, options);
         let settings = Settings { isa: options.isa, verify: options.verify, listings: options.listings };
         let start = Instant::now();
-        let executable =
-            runtime::Executable::new(plan, settings, |name| weights.get(name).or_else(|| extra.get(name)))?;
+        let known: BTreeMap<&str, &Parameter> = parameters(bound.graph()).collect();
+        let source = |name: &str| known.get(name).map(|parameter| self.parameter(name, parameter)).transpose();
+        let executable = runtime::Executable::with_source(plan, settings, source)?;
         compilation.stages.insert(0, ("bind", bind));
         if !gradients.is_empty() {
             compilation.stages.insert(1, ("differentiate", differentiate));
@@ -117,26 +118,26 @@ impl Executable {
         Ok(Planned { executable: Arc::new(executable), compilation })
     }
 
-    /// Parameters whose shapes are known only now: those given must have these shapes, the others are initialised.
-    fn sized_by_symbols(&self, bound: &Model) -> Result<Weights, Error> {
-        let Shared { model, weights, .. } = &*self.0;
-        let mut extra = Weights::default();
-        for (name, parameter) in parameters(bound.graph()) {
-            let dims = parameter.ty.dims().expect("verified: all symbols are bound");
-            match weights.get(name) {
-                Some(tensor) if tensor.dims() != dims => {
-                    let fault = Diagnostic::new(format!("the parameter `{name}` does not fit these sizes"));
-                    let fault = fault.expected(parameter.ty.to_string()).found(tensor.tensor_type().to_string());
-                    return Err(fault.help("give the sizes that the weights were trained for").into());
-                }
-                Some(_) => {}
-                None => {
-                    let seed = model.definition().seed;
-                    extra.insert(name, crate::initialize::initialize(parameter, &dims, name, seed));
-                }
+    /// The weights given must have the shapes that are known only now.
+    fn check_sizes(&self, bound: &Model) -> Result<(), Error> {
+        let sized: BTreeMap<&str, &Parameter> = parameters(bound.graph()).collect();
+        for (name, ty) in self.0.weights.types() {
+            if let Some(parameter) = sized.get(name).filter(|parameter| parameter.ty != ty) {
+                let fault = Diagnostic::new(format!("the parameter `{name}` does not fit these sizes"));
+                let fault = fault.expected(parameter.ty.to_string()).found(ty.to_string());
+                return Err(fault.help("give the sizes that the weights were trained for").into());
             }
         }
-        Ok(extra)
+        Ok(())
+    }
+
+    /// A parameter of a bound graph. Where it is sized by symbols and none is given, it is initialised now.
+    fn parameter(&self, name: &str, parameter: &Parameter) -> Result<Cow<'_, Tensor>, Diagnostic> {
+        let Shared { model, weights, .. } = &*self.0;
+        Ok(weights.get(name)?.unwrap_or_else(|| {
+            let dims = parameter.ty.dims().expect("verified: all symbols are bound");
+            Cow::Owned(initialize(parameter, &dims, name, model.definition().seed))
+        }))
     }
 }
 
@@ -266,15 +267,7 @@ pub fn reference(
     let graph = &planned.compilation.graph;
     let mut given: BTreeMap<String, Array> = BTreeMap::new();
     for (name, parameter) in parameters(graph) {
-        let dims = parameter.ty.dims().expect("verified: all symbols are bound");
-        let tensor = match executable.weights().get(name) {
-            Some(tensor) => tensor.to_array(),
-            None => {
-                let seed = executable.model().definition().seed;
-                crate::initialize::initialize(parameter, &dims, name, seed).to_array()
-            }
-        };
-        given.insert(name.to_string(), tensor);
+        given.insert(name.to_string(), executable.parameter(name, parameter)?.to_array());
     }
     given.extend(inputs.iter().map(|(name, tensor)| (name.to_string(), tensor.to_array())));
     Ok(crate::ir::evaluate::evaluate(graph, &given))

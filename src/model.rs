@@ -141,6 +141,17 @@ impl Model {
         Ok(Some(weights.fit(self.graph())?))
     }
 
+    /// The parameters of the file that the model names, or what its initialisers and seed give where it names none.
+    ///
+    /// # Errors
+    /// As [`Model::own_weights`].
+    pub fn weights(&self) -> Result<Weights, Error> {
+        Ok(match self.own_weights()? {
+            Some(weights) => weights,
+            None => Weights::initialized(self.graph(), self.definition.seed),
+        })
+    }
+
     /// The names of the classes, in the order of the outputs; `None` where the model names none.
     ///
     /// # Errors

@@ -71,6 +71,45 @@ fn plans_are_kept() {
     assert_eq!(stages, ["bind", "optimise", "lower", "fuse", "plan", "generate"]);
 }
 
+/// An executable holds no weights of a file: each choice of sizes reads them.
+#[test]
+fn weights_are_read_again_for_other_sizes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("w.safetensors");
+    lenet5().weights().unwrap().save(&path).unwrap();
+    let options = Options { weights: Some(Weights::load(&path).unwrap()), ..Options::default() };
+    let executable = lenet5().compile(options).unwrap();
+    assert_eq!(
+        logits(&executable, &digits(0, 2)),
+        logits(&lenet5().compile(Options::default()).unwrap(), &digits(0, 2))
+    );
+    logits(&executable, &digits(0, 3));
+    assert_eq!(executable.weights().resident_bytes(), 0);
+
+    // Cut in place: what is planned runs on, other sizes are refused.
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+    logits(&executable, &digits(0, 2));
+    let error = executable.session(&bindings([("N", 4)])).err().expect("half of the weights are gone");
+    let fault = &error.diagnostics().expect("it is the user's fault").0[0];
+    assert!(fault.title.ends_with("was changed after it was opened"), "{error}");
+    assert_eq!(fault.found, Some(format!("{} bytes", bytes.len() / 2)));
+    assert!(reference(&executable, &bindings([("N", 2)]), &[("image", &digits(0, 2))]).is_err());
+}
+
+#[test]
+fn weights_of_a_seed_are_drawn_again() {
+    let text = "(fusewright: 1, inputs: [(name: \"x\", shape: [N, 2])], layers: [Dense(name: \"y\", out: 3)])";
+    let executable = Model::parse(text).unwrap().compile(Options::default()).unwrap();
+    let row = |n: usize| {
+        let x = Tensor::from_vec(&[n, 2], vec![1f32; 2 * n]);
+        let mut session = executable.session(&bindings([("N", n)])).unwrap();
+        session.run_tensors(&[("x", &x)]).unwrap()[0].1.as_slice::<f32>().unwrap()[..3].to_vec()
+    };
+    assert_eq!(row(1), row(2));
+    assert_eq!(executable.weights().resident_bytes(), 0);
+}
+
 #[test]
 fn fused_and_unfused_agree_with_the_reference() {
     let text = "(fusewright: 1, inputs: [(name: \"x\", shape: [N, 3, 9, 9])], layers: [

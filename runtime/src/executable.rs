@@ -6,9 +6,13 @@ use crate::cut::Cut;
 use crate::float_mode::Flushing;
 use crate::isa::Isa;
 use crate::memory::{ALIGNMENT, AlignedBytes};
+use fusewright_ir::diagnostic::Diagnostic;
 use fusewright_ir::kernel::BufferId;
 use fusewright_ir::plan::{Place, Plan, Port, Step};
 use fusewright_ir::tensor::Tensor;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry as Slot;
 use std::fmt;
 
 /// Machine code and constants: shared by any number of sessions on any number of threads.
@@ -62,6 +66,8 @@ pub enum CompileError {
         /// What is wrong.
         problem: String,
     },
+    /// A parameter could not be read.
+    Source(Box<Diagnostic>),
 }
 
 impl fmt::Display for CompileError {
@@ -69,7 +75,14 @@ impl fmt::Display for CompileError {
         match self {
             CompileError::Code(problem) => write!(f, "code generation: {problem}"),
             CompileError::Parameter { name, problem } => write!(f, "parameter `{name}`: {problem}"),
+            CompileError::Source(fault) => write!(f, "{}", fault.title),
         }
+    }
+}
+
+impl From<Diagnostic> for CompileError {
+    fn from(fault: Diagnostic) -> CompileError {
+        CompileError::Source(Box::new(fault))
     }
 }
 
@@ -84,6 +97,19 @@ impl Executable {
         plan: Plan,
         settings: Settings,
         parameter: impl Fn(&str) -> Option<&'a Tensor>,
+    ) -> Result<Executable, CompileError> {
+        Executable::with_source(plan, settings, |name| Ok(parameter(name).map(Cow::Borrowed)))
+    }
+
+    /// As [`Executable::new`], for parameters that may have to be read first: each that the setup needs is asked for once,
+    /// just before its first use, and dropped after its last.
+    ///
+    /// # Errors
+    /// As [`Executable::new`], and what `parameter` says.
+    pub fn with_source<'a>(
+        plan: Plan,
+        settings: Settings,
+        parameter: impl Fn(&str) -> Result<Option<Cow<'a, Tensor>>, Diagnostic>,
     ) -> Result<Executable, CompileError> {
         let mut generator =
             Generator::new(settings.isa, settings.verify, settings.listings).map_err(CompileError::Code)?;
@@ -106,44 +132,19 @@ impl Executable {
         let (setup, steps) = (compiled(setup), compiled(steps));
 
         let mut constants = AlignedBytes::zeroed(plan.constant_bytes as usize);
-        let mut sources = vec![std::ptr::null_mut(); plan.parameters.len()];
-        for (i, port) in plan.parameters.iter().enumerate() {
-            let tensor = checked(&plan, port, parameter(&port.name))?;
-            match plan.buffer(port.buffer).place {
-                Place::Constant(offset) => constants.write(offset as usize, &tensor.data().to_bytes()),
-                _ => sources[i] = tensor.data().as_ptr().cast_mut(),
+        let find = |port: &Port| checked(&plan, port, parameter(&port.name)?);
+        for port in &plan.parameters {
+            if let Place::Constant(offset) = plan.buffer(port.buffer).place {
+                constants.write(offset as usize, find(port)?.data());
             }
         }
         for buffer in &plan.buffers {
             if let Place::Literal(offset, tensor) = &buffer.place {
-                constants.write(*offset as usize, &tensor.data().to_bytes());
+                constants.write(*offset as usize, tensor.data());
             }
         }
-        let executable = Executable { plan, steps, constants, code_bytes, listings, _code: code };
-        executable.run_setup(&setup, &sources);
-        Ok(executable)
-    }
-
-    fn run_setup(&self, setup: &[CompiledStep], sources: &[*mut u8]) {
-        let _flushing = Flushing::begin();
-        for step in setup {
-            let pointers: Vec<*mut u8> = step
-                .buffers
-                .iter()
-                .map(|&id| match self.plan.buffer(id).place {
-                    Place::Parameter(i) => sources[i],
-                    Place::Constant(offset) | Place::Literal(offset, _) => {
-                        self.constants.as_mut_ptr().wrapping_add(offset as usize)
-                    }
-                    _ => unreachable!("verified: setup uses parameters and constants only"),
-                })
-                .collect();
-            // SAFETY: the pointers are those of the step's buffers: sources were checked to have the planned type and
-            // are only read, constants hold `constant_bytes`, in which the planner placed every constant. Nobody else
-            // knows `self` yet.
-            let status = unsafe { step.entry.call(&pointers, std::ptr::null_mut(), step.cut.whole()) };
-            assert_eq!(status, 0, "setup computes no indices");
-        }
+        run_setup(&plan, &setup, &constants, find)?;
+        Ok(Executable { plan, steps, constants, code_bytes, listings, _code: code })
     }
 
     /// The plan it was made from.
@@ -162,7 +163,58 @@ impl Executable {
     }
 }
 
-fn checked<'a>(plan: &Plan, port: &Port, tensor: Option<&'a Tensor>) -> Result<&'a Tensor, CompileError> {
+/// Runs the steps of the setup, each as soon as `find` has given the parameters that it reads.
+fn run_setup<'a>(
+    plan: &Plan,
+    setup: &[CompiledStep],
+    constants: &AlignedBytes,
+    find: impl Fn(&Port) -> Result<Cow<'a, Tensor>, CompileError>,
+) -> Result<(), CompileError> {
+    let sources = |step: &CompiledStep| -> Vec<usize> {
+        let source = |id: &BufferId| match plan.buffer(*id).place {
+            Place::Parameter(i) => Some(i),
+            _ => None,
+        };
+        step.buffers.iter().filter_map(source).collect()
+    };
+    let mut last_uses = vec![0; plan.parameters.len()];
+    for (i, step) in setup.iter().enumerate() {
+        for source in sources(step) {
+            last_uses[source] = i;
+        }
+    }
+    let mut held: BTreeMap<usize, Cow<Tensor>> = BTreeMap::new();
+    for (i, step) in setup.iter().enumerate() {
+        for source in sources(step) {
+            if let Slot::Vacant(place) = held.entry(source) {
+                place.insert(find(&plan.parameters[source])?);
+            }
+        }
+        let pointers: Vec<*mut u8> = step
+            .buffers
+            .iter()
+            .map(|&id| match plan.buffer(id).place {
+                Place::Parameter(source) => held[&source].data().as_ptr().cast_mut(),
+                Place::Constant(offset) | Place::Literal(offset, _) => {
+                    constants.as_mut_ptr().wrapping_add(offset as usize)
+                }
+                _ => unreachable!("verified: setup uses parameters and constants only"),
+            })
+            .collect();
+        let flushing = Flushing::begin();
+        // SAFETY: the pointers are those of the step's buffers: sources are held, were checked to have the planned type
+        // and are only read, constants hold `constant_bytes`, in which the planner placed every constant. Nobody else
+        // knows them yet.
+        let status = unsafe { step.entry.call(&pointers, std::ptr::null_mut(), step.cut.whole()) };
+        // Sources are made with the caller's floats.
+        drop(flushing);
+        assert_eq!(status, 0, "setup computes no indices");
+        held.retain(|&source, _| last_uses[source] > i);
+    }
+    Ok(())
+}
+
+fn checked<'a>(plan: &Plan, port: &Port, tensor: Option<Cow<'a, Tensor>>) -> Result<Cow<'a, Tensor>, CompileError> {
     let buffer = plan.buffer(port.buffer);
     let problem = match tensor {
         None => "is missing".to_string(),

@@ -1,5 +1,6 @@
 //! Memory aligned for vectors.
 
+use fusewright_ir::tensor::Data;
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 
@@ -45,14 +46,16 @@ impl AlignedBytes {
         self.start.as_ptr()
     }
 
-    /// Copies `bytes` to `offset`.
+    /// Copies the elements of `data` to `offset`.
     ///
     /// # Panics
     /// If they do not fit.
-    pub fn write(&mut self, offset: usize, bytes: &[u8]) {
-        assert!(offset <= self.bytes && bytes.len() <= self.bytes - offset, "the bytes fit");
-        // SAFETY: the range was just checked to be inside the allocation, and `&mut self` excludes other users.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.start.as_ptr().add(offset), bytes.len()) }
+    pub fn write(&mut self, offset: usize, data: &Data) {
+        let bytes = data.len() * data.dtype().bytes();
+        assert!(offset <= self.bytes && bytes <= self.bytes - offset, "the bytes fit");
+        // SAFETY: the range was just checked to be inside the allocation, and `&mut self` excludes other users; `data` has
+        // so many bytes, initialised and without padding.
+        unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), self.start.as_ptr().add(offset), bytes) }
     }
 }
 

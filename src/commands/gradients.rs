@@ -6,7 +6,7 @@ use fusewright::ir::evaluate::evaluate;
 use fusewright::ir::ops::{Initializer, Map, Op, Parameter, Real, Reduce, Reduction};
 use fusewright::ir::{Array, Bindings, Graph, GraphBuilder, Output, TensorType, ValueId};
 use fusewright::passes::differentiate::{differentiate, sources};
-use fusewright::{Model, Tensor, Weights, initialize};
+use fusewright::{Model, Tensor, initialize};
 use std::collections::BTreeMap;
 
 /// What was found of one input or parameter.
@@ -39,16 +39,13 @@ pub fn compare(model: &Model, mut bindings: Bindings, samples: usize) -> Result<
     default_batch(model, &mut bindings);
     let bound = model.bind(&bindings)?;
     let seed = bound.definition().seed;
-    let weights = match model.own_weights()? {
-        Some(weights) => weights,
-        None => Weights::initialized(bound.graph(), seed),
-    };
+    let weights = model.weights()?;
     let mut given = BTreeMap::new();
     for (_, node) in bound.graph().nodes() {
         let tensor = match &node.op {
             Op::Input(_) => drawn(&node.types[0], &node.name, seed),
-            Op::Parameter(parameter) => match weights.get(&node.name) {
-                Some(tensor) => tensor.clone(),
+            Op::Parameter(parameter) => match weights.get(&node.name)? {
+                Some(tensor) => tensor.into_owned(),
                 None => initialize(parameter, &node.types[0].dims().unwrap_or_default(), &node.name, seed),
             },
             _ => continue,

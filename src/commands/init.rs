@@ -42,8 +42,8 @@ impl Init {
         }
         let weights = Weights::initialized(model.graph(), self.seed.unwrap_or(model.definition().seed));
         weights.save(&self.output)?;
-        let elements: usize = weights.iter().map(|(_, tensor)| tensor.data().len()).sum();
-        let (tensors, path) = (weights.iter().count(), self.output.display());
+        let elements: usize = weights.types().filter_map(|(_, ty)| Some(ty.dims()?.iter().product::<usize>())).sum();
+        let (tensors, path) = (weights.types().count(), self.output.display());
         Ok(writeln!(out, "{path}: {tensors} tensors, {} parameters", grouped(elements as u64))?)
     }
 }

@@ -12,9 +12,21 @@ const LIMIT: u64 = 1 << 36;
 /// # Errors
 /// Where it does not exist, is not a regular file, or cannot be read.
 pub fn read(path: &Path) -> Result<Vec<u8>, Diagnostic> {
-    let fault =
-        |error: &io::Error| Diagnostic::new(format!("`{}` cannot be read", path.display())).found(reason(error));
-    let metadata = std::fs::metadata(path).map_err(|error| fault(&error))?;
+    let file = open(path)?;
+    let len = file.metadata().map_err(|error| unreadable(path, &error))?.len();
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(len as usize).map_err(|_| too_large(path, len))?;
+    file.take(LIMIT).read_to_end(&mut bytes).map_err(|error| unreadable(path, &error))?;
+    Ok(bytes)
+}
+
+/// A regular file, to be read.
+///
+/// # Errors
+/// Where it does not exist, is not a regular file, is larger than any that is read, or cannot be opened.
+pub fn open(path: &Path) -> Result<std::fs::File, Diagnostic> {
+    // Asked for first: to open a pipe waits for its other end.
+    let metadata = std::fs::metadata(path).map_err(|error| unreadable(path, &error))?;
     if !metadata.is_file() {
         let found = if metadata.is_dir() { "a folder" } else { "a device or a pipe" };
         return Err(Diagnostic::new(format!("`{}` cannot be read", path.display())).expected("a file").found(found));
@@ -22,11 +34,7 @@ pub fn read(path: &Path) -> Result<Vec<u8>, Diagnostic> {
     if metadata.len() > LIMIT {
         return Err(too_large(path, metadata.len()));
     }
-    let mut bytes = Vec::new();
-    bytes.try_reserve_exact(metadata.len() as usize).map_err(|_| too_large(path, metadata.len()))?;
-    let file = std::fs::File::open(path).map_err(|error| fault(&error))?;
-    file.take(LIMIT).read_to_end(&mut bytes).map_err(|error| fault(&error))?;
-    Ok(bytes)
+    std::fs::File::open(path).map_err(|error| unreadable(path, &error))
 }
 
 /// The text of a file.
@@ -84,17 +92,19 @@ pub fn inside(folder: &Path, relative: &str) -> Result<PathBuf, Diagnostic> {
     if path.components().any(|part| !matches!(part, Component::Normal(_) | Component::CurDir)) {
         return Err(refuse("`..` in the path".into()));
     }
-    let missing = |path: &Path, error: io::Error| {
-        Diagnostic::new(format!("`{}` cannot be read", path.display())).found(reason(&error))
-    };
     let here = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    let root = here.canonicalize().map_err(|error| missing(here, error))?;
+    let root = here.canonicalize().map_err(|error| unreadable(here, &error))?;
     let joined = folder.join(path);
-    let real = joined.canonicalize().map_err(|error| missing(&joined, error))?;
+    let real = joined.canonicalize().map_err(|error| unreadable(&joined, &error))?;
     match real.starts_with(&root) {
         true => Ok(joined),
         false => Err(refuse(format!("a link to `{}`", real.display()))),
     }
+}
+
+/// What the system says about a file.
+pub(crate) fn unreadable(path: &Path, error: &io::Error) -> Diagnostic {
+    Diagnostic::new(format!("`{}` cannot be read", path.display())).found(reason(error))
 }
 
 /// What the system says, without its error number.

@@ -1,10 +1,16 @@
 //! Parameter files: named tensors in the safetensors format.
 
 use super::files::{self, numbers};
-use crate::ir::{Data, Diagnostic, Tensor};
-use safetensors::{Dtype, SafeTensorError, SafeTensors, tensor::TensorView};
+use crate::ir::{DType, Data, Diagnostic, Tensor, TensorType};
+use safetensors::tensor::{Metadata, TensorView};
+use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::fs;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
 
 /// One tensor of a file.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,9 +31,192 @@ pub enum Stored {
 /// # Errors
 /// Where the file cannot be read, is no such file, or its header does not fit its bytes.
 pub fn read(path: &Path) -> Result<BTreeMap<String, Stored>, Diagnostic> {
-    let bytes = files::read(path)?;
-    let file = SafeTensors::deserialize(&bytes).map_err(|error| refuse(path, bytes.len(), &error))?;
-    Ok(file.iter().map(|(name, view)| (name.to_string(), convert(&view))).collect())
+    let file = File::open(path)?;
+    let stored = |entry: &Entry| match entry.dtype {
+        Some(_) => file.read(entry).map(Stored::Tensor),
+        None => Ok(Stored::Unsupported { dtype: format!("{:?}", entry.stored), dims: entry.dims.clone() }),
+    };
+    file.entries().iter().map(|(name, entry)| Ok((name.clone(), stored(entry)?))).collect()
+}
+
+/// An open file: its header is known, its tensors are read when they are wanted.
+#[derive(Debug)]
+pub(crate) struct File {
+    path: PathBuf,
+    /// Locked while it is read: it has one position.
+    file: Mutex<fs::File>,
+    state: State,
+    entries: BTreeMap<String, Entry>,
+}
+
+/// Where a file holds a tensor, and what it is.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    stored: Dtype,
+    /// The type that it is read as; `None` where no network has it.
+    dtype: Option<DType>,
+    dims: Vec<usize>,
+    bytes: Range<u64>,
+}
+
+impl Entry {
+    /// The type that it is read as; `None` where no network has it.
+    pub fn tensor_type(&self) -> Option<TensorType> {
+        Some(TensorType::new(self.dtype?, self.dims.iter().copied()))
+    }
+
+    /// The type as the file has it.
+    pub fn stored_type(&self) -> String {
+        format!("{}{:?}", format!("{:?}", self.stored).to_lowercase(), self.dims)
+    }
+}
+
+/// What changes when a file is written.
+#[derive(Clone, Debug, PartialEq)]
+struct State {
+    len: u64,
+    modified: Option<SystemTime>,
+}
+
+impl State {
+    fn of(file: &fs::File) -> io::Result<State> {
+        let metadata = file.metadata()?;
+        Ok(State { len: metadata.len(), modified: metadata.modified().ok() })
+    }
+}
+
+/// The longest header that the format allows.
+const HEADER_LIMIT: u64 = 100_000_000;
+
+/// So many bytes are read and converted at once.
+const CHUNK: usize = 1 << 16;
+
+impl File {
+    /// Opens a file and reads its header.
+    ///
+    /// # Errors
+    /// Where the file cannot be read, is no such file, or its header does not fit its bytes.
+    pub fn open(path: &Path) -> Result<File, Diagnostic> {
+        let mut file = files::open(path)?;
+        let mut header = Vec::new();
+        let mut read = |file: &mut fs::File| -> io::Result<State> {
+            let state = State::of(file)?;
+            file.take(8).read_to_end(&mut header)?;
+            let length = header.as_slice().try_into().map_or(0, u64::from_le_bytes);
+            if length <= HEADER_LIMIT {
+                file.take(length).read_to_end(&mut header)?;
+            }
+            Ok(state)
+        };
+        let state = read(&mut file).map_err(|error| files::unreadable(path, &error))?;
+        let metadata = parse(&header, state.len).map_err(|error| refuse(path, state.len, &error))?;
+        let begin = header.len() as u64;
+        let entries = metadata.tensors().into_iter().map(|(name, info)| {
+            let (first, end) = info.data_offsets;
+            let bytes = begin + first as u64..begin + end as u64;
+            let dims = info.shape.clone();
+            (name, Entry { stored: info.dtype, dtype: read_as(info.dtype), dims, bytes })
+        });
+        let entries = entries.collect();
+        Ok(File { path: path.to_path_buf(), file: Mutex::new(file), state, entries })
+    }
+
+    /// The tensors by name.
+    pub fn entries(&self) -> &BTreeMap<String, Entry> {
+        &self.entries
+    }
+
+    /// Reads a tensor of a type that networks have; f16 and bf16 become f32.
+    ///
+    /// # Errors
+    /// Where the file cannot be read, or was changed after it was opened.
+    pub fn read(&self, entry: &Entry) -> Result<Tensor, Diagnostic> {
+        // A thread that panicked here left nothing but a position.
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let data = file.seek(SeekFrom::Start(entry.bytes.start)).and_then(|_| elements(&mut file, entry));
+        // Asked for afterwards, so that changes while it was read are found too.
+        let state = State::of(&file).map_err(|error| files::unreadable(&self.path, &error))?;
+        if state != self.state {
+            return Err(self.changed(&state));
+        }
+        let data = data.map_err(|error| files::unreadable(&self.path, &error))?;
+        Ok(Tensor::new(&entry.dims, data))
+    }
+
+    fn changed(&self, state: &State) -> Diagnostic {
+        let fault = Diagnostic::new(format!("`{}` was changed after it was opened", self.path.display()));
+        let fault = fault.expected(format!("the same {} bytes", self.state.len));
+        let fault = match state.len == self.state.len {
+            true => fault.found("a later time of modification"),
+            false => fault.found(format!("{} bytes", state.len)),
+        };
+        fault.help("weights are read again for each choice of sizes: write new ones to another file, and load that")
+    }
+}
+
+/// The header of a file of `len` bytes.
+fn parse(header: &[u8], len: u64) -> Result<Metadata, SafeTensorError> {
+    let metadata = match SafeTensors::read_metadata(header) {
+        Ok((_, metadata)) => metadata,
+        // All is sound but that the tensors are not in memory.
+        Err(SafeTensorError::MetadataIncompleteBuffer) => {
+            serde_json::from_slice(&header[8..]).map_err(SafeTensorError::InvalidHeaderDeserialization)?
+        }
+        Err(error) => return Err(error),
+    };
+    match (header.len() as u64).checked_add(metadata.data_len() as u64) == Some(len) {
+        true => Ok(metadata),
+        false => Err(SafeTensorError::MetadataIncompleteBuffer),
+    }
+}
+
+/// The type that elements are read as; `None` where no network has it.
+fn read_as(stored: Dtype) -> Option<DType> {
+    Some(match stored {
+        Dtype::F32 | Dtype::F16 | Dtype::BF16 => DType::F32,
+        Dtype::F64 => DType::F64,
+        Dtype::I64 => DType::I64,
+        Dtype::I32 => DType::I32,
+        Dtype::U32 => DType::U32,
+        Dtype::U8 => DType::U8,
+        Dtype::BOOL => DType::Bool,
+        _ => return None,
+    })
+}
+
+/// The elements of a tensor, which begin where `file` stands.
+fn elements(file: &mut fs::File, entry: &Entry) -> io::Result<Data> {
+    let elements = entry.dims.iter().product();
+    let mut bytes = file.take(entry.bytes.end - entry.bytes.start);
+    Ok(match entry.stored {
+        Dtype::F32 => Data::F32(converted(&mut bytes, elements, f32::from_le_bytes)?),
+        Dtype::F64 => Data::F64(converted(&mut bytes, elements, f64::from_le_bytes)?),
+        Dtype::F16 => Data::F32(converted(&mut bytes, elements, |n| half::f16::from_le_bytes(n).to_f32())?),
+        Dtype::BF16 => Data::F32(converted(&mut bytes, elements, |n| half::bf16::from_le_bytes(n).to_f32())?),
+        Dtype::I64 => Data::I64(converted(&mut bytes, elements, i64::from_le_bytes)?),
+        Dtype::I32 => Data::I32(converted(&mut bytes, elements, i32::from_le_bytes)?),
+        Dtype::U32 => Data::U32(converted(&mut bytes, elements, u32::from_le_bytes)?),
+        Dtype::U8 => Data::U8(converted(&mut bytes, elements, |[b]| b)?),
+        Dtype::BOOL => Data::Bool(converted(&mut bytes, elements, |[b]: [u8; 1]| u8::from(b != 0))?),
+        other => return Err(io::Error::other(format!("elements of type {other:?}"))),
+    })
+}
+
+/// So many numbers of `N` bytes each, by `read`, without all the bytes in memory beside them.
+fn converted<const N: usize, T>(
+    from: &mut impl Read,
+    elements: usize,
+    read: impl Fn([u8; N]) -> T,
+) -> io::Result<Vec<T>> {
+    let mut all = Vec::new();
+    all.try_reserve_exact(elements).map_err(|_| io::ErrorKind::OutOfMemory)?;
+    let mut chunk = vec![0; CHUNK.min(elements * N)];
+    while all.len() < elements {
+        let bytes = &mut chunk[..((elements - all.len()) * N).min(CHUNK)];
+        from.read_exact(bytes)?;
+        all.extend(numbers(bytes, &read));
+    }
+    Ok(all)
 }
 
 /// Writes tensors under their names.
@@ -44,23 +233,6 @@ pub fn write<'a>(path: &Path, tensors: impl IntoIterator<Item = (&'a str, &'a Te
     let bytes = safetensors::serialize(views, None)
         .map_err(|error| Diagnostic::new(format!("`{}` cannot be written", path.display())).found(error.to_string()))?;
     files::write(path, |out| out.write_all(&bytes))
-}
-
-fn convert(view: &TensorView) -> Stored {
-    let bytes = view.data();
-    let data = match view.dtype() {
-        Dtype::F32 => Data::F32(numbers(bytes, f32::from_le_bytes)),
-        Dtype::F64 => Data::F64(numbers(bytes, f64::from_le_bytes)),
-        Dtype::F16 => Data::F32(numbers(bytes, |n| half::f16::from_le_bytes(n).to_f32())),
-        Dtype::BF16 => Data::F32(numbers(bytes, |n| half::bf16::from_le_bytes(n).to_f32())),
-        Dtype::I64 => Data::I64(numbers(bytes, i64::from_le_bytes)),
-        Dtype::I32 => Data::I32(numbers(bytes, i32::from_le_bytes)),
-        Dtype::U32 => Data::U32(numbers(bytes, u32::from_le_bytes)),
-        Dtype::U8 => Data::U8(bytes.to_vec()),
-        Dtype::BOOL => Data::Bool(bytes.iter().map(|&b| u8::from(b != 0)).collect()),
-        other => return Stored::Unsupported { dtype: format!("{other:?}"), dims: view.shape().to_vec() },
-    };
-    Stored::Tensor(Tensor::new(view.shape(), data))
 }
 
 fn dtype(tensor: &Tensor) -> Dtype {
@@ -86,7 +258,7 @@ fn little_endian(tensor: &Tensor) -> Vec<u8> {
     }
 }
 
-fn refuse(path: &Path, len: usize, error: &SafeTensorError) -> Diagnostic {
+fn refuse(path: &Path, len: u64, error: &SafeTensorError) -> Diagnostic {
     let (expected, found) = match error {
         SafeTensorError::HeaderTooSmall => ("a header of 8 bytes or more", format!("a file of {len} bytes")),
         SafeTensorError::HeaderTooLarge => ("a header of at most 100 MB", "a longer one".to_string()),
@@ -114,7 +286,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("w.safetensors");
         let bytes = [&(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat();
-        std::fs::write(&path, bytes).unwrap();
+        fs::write(&path, bytes).unwrap();
         read(&path)
     }
 
@@ -130,11 +302,54 @@ mod tests {
         assert_eq!(all["b.weight"], Stored::Tensor(weight));
         assert_eq!(all["a.count"], Stored::Tensor(count));
 
-        let bytes = std::fs::read(&path).unwrap();
+        let bytes = fs::read(&path).unwrap();
         for end in 0..bytes.len() {
-            std::fs::write(&path, &bytes[..end]).unwrap();
+            fs::write(&path, &bytes[..end]).unwrap();
             assert!(read(&path).is_err(), "cut at {end}");
         }
+    }
+
+    #[test]
+    fn tensors_longer_than_a_chunk_read_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.safetensors");
+        let long = |n: usize| Tensor::from_vec(&[n], (0..n).map(|i| i as f32).collect());
+        let tensors = [long(CHUNK / 4 - 1), long(CHUNK / 4), long(CHUNK + 1), long(0)];
+        let names = ["a", "b", "c", "d"];
+        write(&path, names.into_iter().zip(&tensors)).unwrap();
+        let all = read(&path).unwrap();
+        for (name, tensor) in names.into_iter().zip(tensors) {
+            assert_eq!(all[name], Stored::Tensor(tensor), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_changes_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.safetensors");
+        let tensor = Tensor::from_vec(&[4], vec![1f32; 4]);
+        let open = || {
+            write(&path, [("w", &tensor)]).unwrap();
+            let file = File::open(&path).unwrap();
+            assert_eq!(file.read(&file.entries()["w"]).unwrap(), tensor);
+            file
+        };
+        let file = open();
+        let bytes = fs::read(&path).unwrap();
+        // In place: a file that takes the name of another leaves the open one as it was.
+        fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+        let fault = file.read(&file.entries()["w"]).unwrap_err();
+        assert_eq!(fault.found, Some(format!("{} bytes", bytes.len() - 1)));
+
+        let file = open();
+        let later = SystemTime::now() + std::time::Duration::from_secs(5);
+        fs::File::options().write(true).open(&path).unwrap().set_modified(later).unwrap();
+        let fault = file.read(&file.entries()["w"]).unwrap_err();
+        assert_eq!(fault.found.unwrap(), "a later time of modification");
+
+        let file = open();
+        write(&path, [("other", &tensor)]).unwrap();
+        assert_eq!(file.read(&file.entries()["w"]).unwrap(), tensor);
     }
 
     #[test]

@@ -107,6 +107,7 @@ impl Facts<'_> {
         let inner = self.inner_extent(fold_orders);
         match (outer, inner) {
             (Some(outer), Some(inner)) if use_of(self.extent(outer)) < 0.5 * use_of(inner) => Some(Vector::Inner),
+            (_, Some(_)) if self.is_streaming(fold_orders, machine) => Some(Vector::Inner),
             (None, Some(inner)) => match self.outer_axis(Loads::Strided) {
                 // Windows are narrow: every other element of a long row is a better vector.
                 Some(axis) if self.strides_are_short(axis) && use_of(self.extent(axis)) > 2.0 * use_of(inner) => {
@@ -124,6 +125,19 @@ impl Facts<'_> {
     /// Whether every load moves by two elements at most along an axis: two vectors hold what one needs.
     fn strides_are_short(&self, axis: Axis) -> bool {
         self.reads.iter().all(|read| self.is_loose(read) || matches!(self.stride(read, axis), Some(0..=2)))
+    }
+
+    /// Whether a fold reads constants that are too large for any cache, each element once a call, and along the fold as
+    /// they lie: memory is as fast in this order as in any, and needs no packed copy.
+    fn is_streaming(&self, fold_orders: &[SmallVec<[Axis; 6]>], machine: &Machine) -> bool {
+        self.reads.iter().any(|read| {
+            let Part::Fold(fold) = read.part else { return false };
+            let buffer = self.draft.buffer(read.buffer);
+            buffer.is_constant()
+                && buffer.bytes() > machine.l3_bytes
+                && fold_orders[fold].last().is_some_and(|&axis| self.stride(read, axis) == Some(1))
+                && self.outer_axes().all(|axis| self.extent(axis) == 1 || any_depends(read.at, axis))
+        })
     }
 
     fn is_loose(&self, read: &Read) -> bool {
@@ -465,6 +479,16 @@ mod tests {
     fn one_row_leaves_the_outermost_loop_to_the_threads() {
         let schedule = schedules("[1, 40]", r#"Dense(name: "a", out: 64)"#, "a", &Machine::PORTABLE);
         assert_eq!(schedule, "loops 1 0, fold 2, vector 1 by 32");
+    }
+
+    #[test]
+    fn weights_beyond_the_caches_are_read_as_they_lie() {
+        let dense = r#"Dense(name: "a", out: 256)"#;
+        let schedule = |shape| schedules(shape, dense, "a", &Machine::PORTABLE);
+        assert!(schedule("[1, 10000]").contains("vector inside"), "{}", schedule("[1, 10000]"));
+        // Every row of the images reads them again; and these fit.
+        assert!(!schedule("[8, 10000]").contains("vector inside"), "{}", schedule("[8, 10000]"));
+        assert!(!schedule("[1, 1000]").contains("vector inside"), "{}", schedule("[1, 1000]"));
     }
 
     #[test]
