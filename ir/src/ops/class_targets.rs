@@ -9,7 +9,7 @@ use crate::kernel::{CompareOp, Index, KernelBuilder};
 
 /// Labels `[batch, places...]` or `[]` and, where a second input is given, a weight for each class. With the label y,
 /// weights w, C classes and the smoothing s, the first output `[batch, classes, places...]` or `[classes]` is
-/// `(1 - s) w[y] [c = y] + s / C * w[c]`, and 0 where the label is ignored; the second is w[y] at each place, 0 likewise.
+/// `(1 - s) w[y] [c = y] + s / C * w[c]`, and 0 where the label is ignored; the second is `w[y]` at each place, 0 likewise.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ClassTargets {
     /// The number of classes.
