@@ -1,6 +1,6 @@
 //! `fusewright compile`: what becomes of a model.
 
-use super::arguments::{ModelArguments, PlanArguments, batch, default_batch, weights};
+use super::arguments::{ModelArguments, PlanArguments, batch, default_batch, isa, weights};
 use super::output::{Failure, Output, usage};
 use super::table::{Table, bytes, grouped};
 use super::{dot, html};
@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use fusewright::data::files;
 use fusewright::ir::kernel::BufferId;
 use fusewright::ir::plan::{Layout, Place, Plan, Step, Vector};
-use fusewright::{Model, Options, Planned, pass_names};
+use fusewright::{Isa, Model, Options, Planned, pass_names};
 use serde::Serialize;
 use std::io::Write;
 use std::path::PathBuf;
@@ -30,6 +30,9 @@ pub struct Compile {
     /// Leave every operation a kernel of its own
     #[arg(long)]
     unfused: bool,
+    /// The vectors of inner bodies: avx512, avx2 or portable; the widest that this machine has by default
+    #[arg(long, value_name = "ISA", value_parser = isa)]
+    isa: Option<Isa>,
     /// Print one form of the network
     #[arg(long, value_enum)]
     emit: Option<Emit>,
@@ -105,6 +108,7 @@ impl Compile {
         let options = self.planning.put(Options {
             fuse: !self.unfused,
             weights: weights(self.weights.as_ref())?,
+            isa: self.isa.unwrap_or_else(Isa::detect),
             listings: matches!(self.emit, Some(Emit::Clif | Emit::Asm)),
             dumps: self.after.is_some(),
             ..Options::default()

@@ -319,7 +319,12 @@ impl Facts<'_> {
             for lanes in (width..=longest).rev().step_by(width as usize) {
                 let vectors = lanes / width;
                 for points in 1..=length.min(MOST_POINTS) {
-                    if vectors * points > accumulators && (vectors, points) != (1, 1) {
+                    // Beside the sums a row of vectors is in registers, and, where instructions cannot read one element for
+                    // all lanes, that element.
+                    let operands = vectors + u32::from(machine.registers < 32);
+                    let is_too_large = vectors * points > accumulators
+                        || (points > 1 && vectors * points * parts + operands > machine.registers);
+                    if is_too_large && (vectors, points) != (1, 1) {
                         break;
                     }
                     let cycles = |points: u32| {
