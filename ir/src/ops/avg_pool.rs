@@ -2,10 +2,10 @@
 
 use super::common::expect_float;
 use super::conv::{is_default, is_yes, ones, yes};
-use super::window::{Count, Padding, PerAxis, Slide, divide, image, slides};
+use super::window::{Count, Padding, PerAxis, Slide, divide, image, pixels, slides, verified};
 use super::*;
 use crate::Dim;
-use crate::kernel::{Axis, FoldKind, Index, KernelBuilder, Literal};
+use crate::kernel::{Axis, FoldKind, KernelBuilder, Literal};
 use crate::tensor::points;
 
 /// Image `[batch, channels, spatial...]` (or without the batch); the mean of each window. What a mean is divided by:
@@ -127,14 +127,10 @@ impl OpSpec for AvgPool {
     fn lower(&self, site: &mut Site) -> Vec<Kernel> {
         let (image, out) = (&site.inputs[0], &site.outputs[0]);
         let plain = out.dims.len() - self.spatial;
-        let lengths: Vec<Dim> = image.dims[plain..].iter().map(|&n| Dim::from(n)).collect();
-        let slides = self.slides(&lengths).expect("verified: windows fit");
+        let slides = verified(|lengths| self.slides(lengths), &image.dims[plain..]);
         let mut k = KernelBuilder::new(&out.dims);
         let axes = k.outer_axes();
-        let mut at: Vec<Index> = axes[..plain].iter().map(|&axis| axis.into()).collect();
-        for (i, slide) in slides.iter().enumerate() {
-            at.push((axes[plain + i] * slide.stride as i64 + k.inner(i) - slide.before as i64).into());
-        }
+        let at = pixels(&k, &axes, &slides);
         let pixel = k.load_or(image, at, Literal::f32(0.0));
         let taps: Vec<usize> = slides.iter().map(|slide| slide.kernel).collect();
         let sum = k.fold(FoldKind::Sum, &taps, pixel);
@@ -161,8 +157,7 @@ impl OpSpec for AvgPool {
         match self.divisor_override {
             Some(divisor) => upstream = back.scaled(upstream, 1.0 / f64::from(divisor)),
             None => {
-                let slides = self.slides(&dims[plain..].iter().map(|&n| Dim::from(n)).collect::<Vec<_>>());
-                let slides = slides.expect("verified: windows fit");
+                let slides = verified(|lengths| self.slides(lengths), &lengths);
                 for (i, slide) in slides.iter().enumerate() {
                     let shares: Vec<f64> = (0..windows[plain + i])
                         .map(|window| 1.0 / self.counted(slide, window, lengths[i]) as f64)
@@ -186,8 +181,7 @@ impl OpSpec for AvgPool {
         let image = inputs[0];
         let dims = outputs[0].dims().expect("verified: bound");
         let plain = dims.len() - self.spatial;
-        let lengths: Vec<Dim> = image.dims[plain..].iter().map(|&n| Dim::from(n)).collect();
-        let slides = self.slides(&lengths).expect("verified: windows fit");
+        let slides = verified(|lengths| self.slides(lengths), &image.dims[plain..]);
         let taps: Vec<usize> = slides.iter().map(|slide| slide.kernel).collect();
         let output = Array::from_fn(&dims, |at| {
             let (mut sum, mut inside, mut inside_padded) = (0.0, 0, 0);

@@ -58,6 +58,15 @@ impl Dims {
     }
 }
 
+impl Dims {
+    /// The axes of `dims` that a reduction over these folds, as `infer` checked them, and the lengths with those at 1.
+    pub fn folded(&self, dims: &[usize]) -> (Vec<usize>, Vec<usize>) {
+        let over = self.chosen(dims.len(), "dim").expect("verified: axes exist");
+        let axes = (0..dims.len()).filter(|&axis| over[axis]).collect();
+        (axes, dims.iter().zip(&over).map(|(&n, &over)| if over { 1 } else { n }).collect())
+    }
+}
+
 /// The length of an axis in an attribute: a number (-1 has a meaning of its own in each operation) or a symbol.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(untagged, expecting = "a length, a symbol such as N, or -1")]

@@ -1,6 +1,6 @@
 //! Convolution over one, two or three spatial axes: cross-correlation, as everywhere in the field.
 
-use super::window::{Padding, PerAxis, Slide, image, slides};
+use super::window::{Padding, PerAxis, Slide, image, slides, verified};
 use super::*;
 use crate::Dim;
 use crate::graph::ValueId;
@@ -96,8 +96,7 @@ impl Conv {
     ) -> ValueId {
         let channel = dims.len() - self.spatial - 1;
         let counts = back.dims(windows);
-        let lengths: Vec<Dim> = dims[channel + 1..].iter().map(|&n| n.into()).collect();
-        let slides = self.slides(&lengths).expect("verified: windows fit");
+        let slides = verified(|lengths| self.slides(lengths), &dims[channel + 1..]);
         // What the last window leaves of the padded image.
         let rest = slides.iter().enumerate().map(|(i, slide)| {
             let covered = (counts[channel + 1 + i] - 1) * slide.stride + slide.reach();
@@ -184,8 +183,7 @@ impl OpSpec for Conv {
     fn lower(&self, site: &mut Site) -> Vec<Kernel> {
         let (image, weight, out) = (&site.inputs[0], &site.inputs[1], &site.outputs[0]);
         let batch = out.dims.len() - self.spatial - 1;
-        let lengths: Vec<Dim> = image.dims[batch + 1..].iter().map(|&n| Dim::from(n)).collect();
-        let slides = self.slides(&lengths).expect("verified: windows fit");
+        let slides = verified(|lengths| self.slides(lengths), &image.dims[batch + 1..]);
         let (groups, in_group) = (self.groups as usize, weight.dims[1]);
         let out_group = self.out as usize / groups;
 
@@ -208,8 +206,7 @@ impl OpSpec for Conv {
         let mut inner = vec![in_group];
         for (i, slide) in slides.iter().enumerate() {
             let (window, tap) = (axes[first_window + i], k.inner(1 + i));
-            let along = window * slide.stride as i64 + tap * slide.dilation as i64 - slide.before as i64;
-            image_at.push(along.into());
+            image_at.push(slide.place(window, tap).into());
             weight_at.push(match self.flip_kernel {
                 true => (tap * -1 + (slide.kernel as i64 - 1)).into(),
                 false => tap.into(),
@@ -252,8 +249,7 @@ impl OpSpec for Conv {
         let (image, weight, bias) = (inputs[0], inputs[1], inputs.get(2));
         let dims = outputs[0].dims().expect("verified: bound");
         let batch = dims.len() - self.spatial - 1;
-        let lengths: Vec<Dim> = image.dims[batch + 1..].iter().map(|&n| Dim::from(n)).collect();
-        let slides = self.slides(&lengths).expect("verified: windows fit");
+        let slides = verified(|lengths| self.slides(lengths), &image.dims[batch + 1..]);
         let (in_group, out_group) = (weight.dims[1], weight.dims[0] / self.groups as usize);
         let taps: Vec<_> = points(&weight.dims[2..]).collect();
         let size: usize = image.dims[batch + 1..].iter().product();

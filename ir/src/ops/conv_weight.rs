@@ -1,7 +1,7 @@
 //! The gradient of a convolution by its weights: a contraction of the image with the gradient of the windows.
 
 use super::common::expect_float;
-use super::window::{Slide, image};
+use super::window::{Slide, image, verified};
 use super::*;
 use crate::Dim;
 use crate::kernel::{Affine, FoldKind, Index, KernelBuilder, Literal};
@@ -22,8 +22,7 @@ impl ConvWeight {
     }
 
     fn slides(&self, lengths: &[usize]) -> SmallVec<[Slide; 3]> {
-        let lengths: Vec<Dim> = lengths.iter().map(|&n| Dim::from(n)).collect();
-        self.conv.slides(&lengths).expect("verified: windows fit")
+        verified(|lengths| self.conv.slides(lengths), lengths)
     }
 }
 
@@ -80,8 +79,7 @@ impl OpSpec for ConvWeight {
         let mut to: Vec<Index> = vec![out_channel.into(), rest[0].into()];
         for (i, slide) in slides.iter().enumerate() {
             let (window, tap) = (k.inner(batch + i), rest[1 + i]);
-            let along = window * slide.stride as i64 + tap * slide.dilation as i64 - slide.before as i64;
-            image_at.push(along.into());
+            image_at.push(slide.place(window, tap).into());
             windows_at.push(window.into());
             to.push(match self.conv.flip_kernel {
                 true => (tap * -1 + (slide.kernel as i64 - 1)).into(),

@@ -1,7 +1,7 @@
 //! The derivative of an elementwise function times what comes from behind: made from the function's formula, to any
 //! order that its oracle knows.
 
-use super::map::{broadcast, broadcast_at};
+use super::map::{broadcast, operands_at};
 use super::pointwise_loss::PairLoss;
 use super::*;
 use crate::graph::ValueId;
@@ -160,8 +160,7 @@ impl OpSpec for Derivative {
         let out = &site.outputs[0];
         let mut k = KernelBuilder::new(&out.dims);
         let axes = k.outer_axes();
-        let operands: Vec<ScalarId> =
-            site.inputs.iter().map(|input| k.load(input, broadcast_at(input, &axes))).collect();
+        let operands = operands_at(&mut k, site, &axes);
         let mut form = KernelBuilder::new(&[]);
         let places = placeholders(&mut form, site.inputs.iter().map(|input| input.dtype));
         let slope = self.slope(&mut form, &places);

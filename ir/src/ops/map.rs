@@ -368,6 +368,11 @@ pub fn broadcast_at(operand: &Operand, axes: &[crate::kernel::Axis]) -> Vec<Inde
     along.map(|(&n, &axis)| if n == 1 { Index::from(0) } else { axis.into() }).collect()
 }
 
+/// The operands of an elementwise operation at the point `axes` of its result.
+pub fn operands_at(k: &mut KernelBuilder, site: &Site, axes: &[crate::kernel::Axis]) -> Vec<ScalarId> {
+    site.inputs.iter().map(|input| k.load(input, broadcast_at(input, axes))).collect()
+}
+
 impl OpSpec for Map {
     fn name(&self) -> &'static str {
         self.function.name
@@ -412,8 +417,7 @@ impl OpSpec for Map {
         let out = &site.outputs[0];
         let mut k = KernelBuilder::new(&out.dims);
         let axes = k.outer_axes();
-        let operands: Vec<ScalarId> =
-            site.inputs.iter().map(|input| k.load(input, broadcast_at(input, &axes))).collect();
+        let operands = operands_at(&mut k, site, &axes);
         let value = {
             let formula = Formula::new(&mut k);
             let terms: SmallVec<[Term; 3]> = operands.iter().map(|&id| formula.term(id)).collect();

@@ -29,15 +29,10 @@ impl MaxPlace {
                 && (slide.before, slide.after) == (0, 0)
                 && length.is_multiple_of(slide.kernel)
         };
-        let slides = slides(pool, lengths);
+        let slides = pool.verified_slides(lengths);
         let taps: usize = slides.iter().map(|slide| slide.kernel).product();
         taps <= MaxPlace::MOST_TAPS && slides.iter().zip(lengths).all(apart)
     }
-}
-
-fn slides(pool: &MaxPool, lengths: &[usize]) -> SmallVec<[Slide; 3]> {
-    let lengths: Vec<Dim> = lengths.iter().map(|&n| n.into()).collect();
-    pool.slides(&lengths).expect("verified: windows fit")
 }
 
 impl OpSpec for MaxPlace {
@@ -68,7 +63,7 @@ impl OpSpec for MaxPlace {
     fn lower(&self, site: &mut Site) -> Vec<Kernel> {
         let (image, windows, out) = (&site.inputs[0], &site.inputs[1], &site.outputs[0]);
         let plain = out.dims.len() - self.pool.spatial;
-        let slides = slides(&self.pool, &image.dims[plain..]);
+        let slides = self.pool.verified_slides(&image.dims[plain..]);
         let mut k = KernelBuilder::new(&windows.dims);
         let axes = k.outer_axes();
         let kernel: Vec<usize> = slides.iter().map(|slide| slide.kernel).collect();
@@ -107,7 +102,7 @@ impl OpSpec for MaxPlace {
         let (image, windows) = (inputs[0], inputs[1]);
         let dims = outputs[0].dims().expect("verified: bound");
         let plain = dims.len() - self.pool.spatial;
-        let slides = slides(&self.pool, &dims[plain..]);
+        let slides = self.pool.verified_slides(&dims[plain..]);
         let taps: Vec<usize> = slides.iter().map(|slide| slide.kernel).collect();
         let mut output = Array { data: vec![0.0; dims.iter().product()], dims };
         for (at, &window) in points(&windows.dims).zip(&windows.data) {

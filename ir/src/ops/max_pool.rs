@@ -1,10 +1,10 @@
 //! Max pooling over one, two or three spatial axes.
 
 use super::conv::{is_default, is_ones, ones};
-use super::window::{Padding, PerAxis, Slide, image, slides};
+use super::window::{Padding, PerAxis, Slide, image, pixels, slides, verified};
 use super::*;
 use crate::Dim;
-use crate::kernel::{FoldKind, Index, KernelBuilder, Literal};
+use crate::kernel::{FoldKind, KernelBuilder, Literal};
 use crate::tensor::points;
 
 /// Image `[batch, channels, spatial...]` (or without the batch); the greatest element of each window. Elements of the
@@ -60,6 +60,11 @@ impl MaxPool {
             .in_field("padding")),
         }
     }
+
+    /// The slides over an image of these spatial lengths.
+    pub(super) fn verified_slides(&self, lengths: &[usize]) -> SmallVec<[Slide; 3]> {
+        verified(|lengths| self.slides(lengths), lengths)
+    }
 }
 
 impl OpSpec for MaxPool {
@@ -89,15 +94,10 @@ impl OpSpec for MaxPool {
     fn lower(&self, site: &mut Site) -> Vec<Kernel> {
         let (image, out) = (&site.inputs[0], &site.outputs[0]);
         let plain = out.dims.len() - self.spatial;
-        let lengths: Vec<Dim> = image.dims[plain..].iter().map(|&n| Dim::from(n)).collect();
-        let slides = self.slides(&lengths).expect("verified: windows fit");
+        let slides = self.verified_slides(&image.dims[plain..]);
         let mut k = KernelBuilder::new(&out.dims);
         let axes = k.outer_axes();
-        let mut at: Vec<Index> = axes[..plain].iter().map(|&axis| axis.into()).collect();
-        for (i, slide) in slides.iter().enumerate() {
-            let (window, tap) = (axes[plain + i], k.inner(i));
-            at.push((window * slide.stride as i64 + tap * slide.dilation as i64 - slide.before as i64).into());
-        }
+        let at = pixels(&k, &axes, &slides);
         let outside = Literal::of(image.dtype, f64::NEG_INFINITY);
         let pixel = k.load_or(image, at, outside);
         let taps: Vec<usize> = slides.iter().map(|slide| slide.kernel).collect();
@@ -133,8 +133,7 @@ impl OpSpec for MaxPool {
         let image = inputs[0];
         let dims = outputs[0].dims().expect("verified: bound");
         let plain = dims.len() - self.spatial;
-        let lengths: Vec<Dim> = image.dims[plain..].iter().map(|&n| Dim::from(n)).collect();
-        let slides = self.slides(&lengths).expect("verified: windows fit");
+        let slides = self.verified_slides(&image.dims[plain..]);
         let taps: Vec<usize> = slides.iter().map(|slide| slide.kernel).collect();
         let mut numbers = Vec::new();
         let output = Array::from_fn(&dims, |at| {

@@ -138,9 +138,7 @@ impl OpSpec for Reduce {
     fn gradient(&self, back: &mut Backward) -> Gradients {
         let (input, upstream) = (back.input(0), back.upstream());
         let dims = back.dims(input);
-        let over = self.dim.chosen(dims.len(), "dim").expect("verified: axes exist");
-        let axes: Vec<usize> = (0..dims.len()).filter(|&axis| over[axis]).collect();
-        let kept: Vec<usize> = dims.iter().zip(&over).map(|(&n, &over)| if over { 1 } else { n }).collect();
+        let (axes, kept) = self.dim.folded(&dims);
         let upstream = back.reshaped(upstream, &kept);
         let count: usize = axes.iter().map(|&axis| dims[axis]).product();
         let gradient = match self.function {

@@ -100,9 +100,7 @@ impl OpSpec for Norm {
             return back.nothing();
         }
         let dims = back.dims(input);
-        let over = self.dim.chosen(dims.len(), "dim").expect("verified: axes exist");
-        let axes: Vec<usize> = (0..dims.len()).filter(|&axis| over[axis]).collect();
-        let kept: Vec<usize> = dims.iter().zip(&over).map(|(&n, &over)| if over { 1 } else { n }).collect();
+        let (axes, kept) = self.dim.folded(&dims);
         let result = back.output(0);
         let (upstream, norm) = (back.reshaped(upstream, &kept), back.reshaped(result, &kept));
         let slope = if p == 1.0 {

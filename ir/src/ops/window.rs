@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::Dim;
-use crate::kernel::{BinaryOp, KernelBuilder, ScalarId};
+use crate::kernel::{Affine, Axis, BinaryOp, Index, KernelBuilder, ScalarId};
 use crate::tensor::DType;
 
 /// A number an axis: `3` stands for all axes, `[3, 5]` for each.
@@ -110,6 +110,30 @@ impl Slide {
             _ => windows,
         }
     }
+}
+
+impl Slide {
+    /// Where along the axis a tap of a window lies; in the padding it is before the first element or behind the last.
+    pub fn place(&self, window: Axis, tap: Axis) -> Affine {
+        window * self.stride as i64 + tap * self.dilation as i64 - self.before as i64
+    }
+}
+
+/// The pixels of the windows of a pool over `axes` (batch and channels, then one for each slide), whose taps are the inner
+/// axes.
+pub fn pixels(k: &KernelBuilder, axes: &[Axis], slides: &[Slide]) -> Vec<Index> {
+    let (plain, windows) = axes.split_at(axes.len() - slides.len());
+    let along = slides.iter().zip(windows).enumerate().map(|(i, (slide, &window))| slide.place(window, k.inner(i)));
+    plain.iter().map(|&axis| axis.into()).chain(along.map(Index::from)).collect()
+}
+
+/// The slides along spatial axes whose lengths are known and fit, as `infer` made sure.
+pub fn verified(
+    slides: impl FnOnce(&[Dim]) -> Result<SmallVec<[Slide; 3]>, Mismatch>,
+    lengths: &[usize],
+) -> SmallVec<[Slide; 3]> {
+    let lengths: Vec<Dim> = lengths.iter().map(|&n| n.into()).collect();
+    slides(&lengths).expect("verified: windows fit")
 }
 
 /// The slides of a window along each spatial axis of `lengths`.

@@ -1,9 +1,8 @@
 //! Elements of windows by their number within the window: the gradient of max pooling, and that of this.
 
 use super::common::{expect_float, expect_indices};
-use super::window::{Slide, image};
+use super::window::{Slide, image, pixels};
 use super::*;
-use crate::Dim;
 use crate::kernel::{Affine, CompareOp, FoldKind, Index, KernelBuilder, Literal, ScalarId};
 use crate::tensor::points;
 
@@ -24,20 +23,19 @@ pub struct WindowPick {
     pub pool: MaxPool,
 }
 
-fn slides(pool: &MaxPool, lengths: &[usize]) -> SmallVec<[Slide; 3]> {
-    let lengths: Vec<Dim> = lengths.iter().map(|&n| n.into()).collect();
-    pool.slides(&lengths).expect("verified: windows fit")
-}
-
-/// Whether the tap of the fold is the one that `index` names.
-fn is_named(k: &mut KernelBuilder, index: ScalarId, slides: &[Slide]) -> ScalarId {
+/// The sum of `value` over the taps of a window, of which only the one that `index` names counts.
+fn at_named(k: &mut KernelBuilder, index: ScalarId, value: ScalarId, slides: &[Slide]) -> ScalarId {
     let number = slides
         .iter()
         .enumerate()
         .fold(Affine::constant(0), |number, (i, slide)| number * slide.kernel as i64 + k.inner(i));
     let number = k.position(number);
     let index = k.cast(DType::I64, index);
-    k.compare(CompareOp::Eq, index, number)
+    let named = k.compare(CompareOp::Eq, index, number);
+    let zero = k.number(0.0);
+    let value = k.select(named, value, zero);
+    let taps: Vec<usize> = slides.iter().map(|slide| slide.kernel).collect();
+    k.fold(FoldKind::Sum, &taps, value)
 }
 
 impl OpSpec for WindowPlace {
@@ -63,7 +61,7 @@ impl OpSpec for WindowPlace {
 
     fn lower(&self, site: &mut Site) -> Vec<Kernel> {
         let (windows, index, out) = (&site.inputs[0], &site.inputs[1], &site.outputs[0]);
-        let slides = slides(&self.pool, &self.lengths);
+        let slides = self.pool.verified_slides(&self.lengths);
         let plain = out.dims.len() - slides.len();
         let mut k = KernelBuilder::new(&out.dims);
         let axes = k.outer_axes();
@@ -75,11 +73,7 @@ impl OpSpec for WindowPlace {
         }
         let window = k.load_or(windows, at.clone(), Literal::f32(0.0));
         let index = k.load_or(index, at, Literal::of(index.dtype, 0.0));
-        let named = is_named(&mut k, index, &slides);
-        let zero = k.number(0.0);
-        let value = k.select(named, window, zero);
-        let taps: Vec<usize> = slides.iter().map(|slide| slide.kernel).collect();
-        let sum = k.fold(FoldKind::Sum, &taps, value);
+        let sum = at_named(&mut k, index, window, &slides);
         k.store(out, axes, sum);
         vec![k.finish()]
     }
@@ -92,7 +86,7 @@ impl OpSpec for WindowPlace {
 
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {
         let dims = outputs[0].dims().expect("verified: bound");
-        let slides = slides(&self.pool, &self.lengths);
+        let slides = self.pool.verified_slides(&self.lengths);
         let mut output = Array { data: vec![0.0; dims.iter().product()], dims };
         for ((at, &window), &tap) in points(&inputs[0].dims).zip(&inputs[0].data).zip(&inputs[1].data) {
             if let Some(pixel) = pixel_of(&slides, &output.dims, &at, tap) {
@@ -139,21 +133,13 @@ impl OpSpec for WindowPick {
     fn lower(&self, site: &mut Site) -> Vec<Kernel> {
         let (image, index, out) = (&site.inputs[0], &site.inputs[1], &site.outputs[0]);
         let plain = out.dims.len() - self.pool.spatial;
-        let slides = slides(&self.pool, &image.dims[plain..]);
+        let slides = self.pool.verified_slides(&image.dims[plain..]);
         let mut k = KernelBuilder::new(&out.dims);
         let axes = k.outer_axes();
-        let mut at: Vec<Index> = axes[..plain].iter().map(|&axis| axis.into()).collect();
-        for (i, slide) in slides.iter().enumerate() {
-            let (window, tap) = (axes[plain + i], k.inner(i));
-            at.push((window * slide.stride as i64 + tap * slide.dilation as i64 - slide.before as i64).into());
-        }
+        let at = pixels(&k, &axes, &slides);
         let pixel = k.load_or(image, at, Literal::f32(0.0));
         let index = k.load(index, axes.clone());
-        let named = is_named(&mut k, index, &slides);
-        let zero = k.number(0.0);
-        let value = k.select(named, pixel, zero);
-        let taps: Vec<usize> = slides.iter().map(|slide| slide.kernel).collect();
-        let sum = k.fold(FoldKind::Sum, &taps, value);
+        let sum = at_named(&mut k, index, pixel, &slides);
         k.store(out, axes, sum);
         vec![k.finish()]
     }
@@ -169,7 +155,7 @@ impl OpSpec for WindowPick {
     fn reference(&self, inputs: &[&Array], outputs: &[TensorType]) -> Vec<Array> {
         let (image, index) = (inputs[0], inputs[1]);
         let dims = outputs[0].dims().expect("verified: bound");
-        let slides = slides(&self.pool, &image.dims[dims.len() - self.pool.spatial..]);
+        let slides = self.pool.verified_slides(&image.dims[dims.len() - self.pool.spatial..]);
         let output = Array::from_fn(&dims, |at| {
             pixel_of(&slides, &image.dims, at, index.at(at)).map_or(0.0, |pixel| image.at(&pixel))
         });

@@ -1,9 +1,8 @@
 //! Windows spread over an image: the gradient of sums of windows.
 
 use super::common::expect_float;
-use super::window::{Slide, image};
+use super::window::{Slide, image, verified};
 use super::*;
-use crate::Dim;
 use crate::kernel::{Affine, FoldKind, Index, KernelBuilder, Literal};
 use crate::tensor::points;
 
@@ -19,8 +18,7 @@ pub struct WindowSpread {
 
 impl WindowSpread {
     fn slides(&self) -> SmallVec<[Slide; 3]> {
-        let lengths: Vec<Dim> = self.lengths.iter().map(|&n| n.into()).collect();
-        self.pool.slides(&lengths).expect("verified: windows fit")
+        verified(|lengths| self.pool.slides(lengths), &self.lengths)
     }
 }
 
