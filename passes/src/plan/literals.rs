@@ -2,7 +2,8 @@
 //! rounds to the nearest. Code need not compute it again at every point.
 
 use crate::merge::compacted;
-use fusewright_ir::kernel::{BinaryOp, Kernel, Literal, Program, Scalar, ScalarDag, ScalarId, UnaryOp};
+use fusewright_ir::kernel::{BinaryOp, Kernel, Literal, Program, Scalar, ScalarId, UnaryOp};
+use fusewright_ir::plan::access::with_scalars;
 use std::collections::HashMap;
 
 /// The program with such scalars as literals.
@@ -17,37 +18,29 @@ pub fn compute(mut program: Program) -> Program {
 
 /// The kernel with literals, where anything changes.
 fn computed(kernel: &Kernel) -> Option<Kernel> {
-    let mut body = ScalarDag::default();
-    let mut renamed: HashMap<ScalarId, ScalarId> = HashMap::new();
+    let mut numbers: HashMap<ScalarId, f32> = HashMap::new();
     let mut changed = false;
     for id in kernel.live() {
-        let scalar = kernel.body.get(id).map(|id| renamed[&id], Clone::clone);
-        let literal = literal(&body, &scalar);
-        changed |= literal.is_some();
-        renamed.insert(id, body.intern(literal.unwrap_or(scalar), kernel.body.dtype(id)));
+        let scalar = kernel.body.get(id);
+        let value = value(scalar, |id| numbers.get(&id).copied());
+        // Whether small numbers are flushed to zero is the machine's affair.
+        if let Some(value) = value.filter(|value| value.is_normal() || *value == 0.0) {
+            changed |= !matches!(scalar, Scalar::Const(_));
+            numbers.insert(id, value);
+        }
     }
     changed.then(|| {
-        let mut result = Kernel { body, ..kernel.clone() };
-        for fold in &mut result.folds {
-            fold.value = renamed[&fold.value];
-        }
-        for store in &mut result.stores {
-            store.value = renamed[&store.value];
-            store.at = store.at.iter().map(|index| index.map(Clone::clone, |id| renamed[&id])).collect();
-        }
-        compacted(&result)
+        compacted(&with_scalars(kernel, |id, scalar| match numbers.get(&id) {
+            Some(&number) => Scalar::Const(Literal::f32(number)),
+            None => scalar,
+        }))
     })
 }
 
-/// The number that a scalar is.
-fn literal(body: &ScalarDag, scalar: &Scalar) -> Option<Scalar> {
-    // Whether small numbers are flushed to zero is the machine's affair.
-    let is_plain = |value: &f32| value.is_normal() || *value == 0.0;
-    let number = |id: ScalarId| match body.get(id) {
-        Scalar::Const(Literal::F32(bits)) => Some(f32::from_bits(*bits)).filter(is_plain),
-        _ => None,
-    };
-    let value = match *scalar {
+/// The number that a scalar is, by those that its operands are.
+fn value(scalar: &Scalar, number: impl Fn(ScalarId) -> Option<f32>) -> Option<f32> {
+    Some(match *scalar {
+        Scalar::Const(Literal::F32(bits)) => f32::from_bits(bits),
         Scalar::Unary(UnaryOp::Neg, a) => -number(a)?,
         Scalar::Unary(UnaryOp::Sqrt, a) => number(a)?.sqrt(),
         Scalar::Binary(op, a, b) => {
@@ -61,6 +54,5 @@ fn literal(body: &ScalarDag, scalar: &Scalar) -> Option<Scalar> {
             }
         }
         _ => return None,
-    };
-    is_plain(&value).then(|| Scalar::Const(Literal::f32(value)))
+    })
 }

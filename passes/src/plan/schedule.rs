@@ -10,7 +10,6 @@ use fusewright_ir::plan::{Schedule, UNROLLED_POINTS, Vector};
 use fusewright_ir::tensor::DType;
 use smallvec::SmallVec;
 use std::cmp::Reverse;
-use std::collections::HashSet;
 
 /// Gives every kernel its schedule, for weights that [`super::pack`] will lay out to fit it.
 pub fn all(draft: &mut Draft, machine: &Machine) {
@@ -25,14 +24,7 @@ pub fn schedule(draft: &Draft, draft_kernel: &DraftKernel, machine: &Machine) ->
     let kernel = draft_kernel.kernel();
     let loose = if draft_kernel.once { Vec::new() } else { packable(draft, kernel) };
     let in_band = draft_kernel.band.is_some();
-    // Stores at the points of the outer space find the same in a load that they share.
-    let mut known = HashSet::new();
-    let mut reads = reads(kernel);
-    reads.retain(|read| match read.part {
-        Part::Store(i) if kernel.stores[i].inner.is_empty() => known.insert(read.id),
-        _ => true,
-    });
-    let mut facts = Facts { draft, kernel, in_band, reads, loose };
+    let mut facts = Facts { draft, kernel, in_band, reads: reads(kernel), loose };
     let mut schedule = Schedule::plain(kernel);
     schedule.fold_orders = (0..kernel.folds.len()).map(|i| facts.fold_order(i)).collect();
     let mut weights = Vec::new();
