@@ -10,7 +10,7 @@ use cranelift_frontend::FunctionBuilderContext;
 use cranelift_jit::JITModule;
 use cranelift_module::Module;
 use fusewright_ir::kernel::{Axis, Combine, FoldKind, ScalarId, Space};
-use fusewright_ir::plan::edges::Ends;
+use fusewright_ir::plan::edges::Edges;
 use fusewright_ir::tensor::DType;
 use smallvec::SmallVec;
 use std::collections::HashMap;
@@ -33,6 +33,8 @@ pub struct Emitter<'a, 'f> {
     pub(super) extents: Space,
     /// The axis whose neighbours share a vector; none where points are computed one at a time.
     pub(super) lane: Option<Axis>,
+    /// The edges that loads cross, where points share vectors.
+    pub(super) edges: Edges,
     /// The points of the tile at hand along each outer axis.
     pub(super) tile: Tile,
     /// Where that tile starts.
@@ -89,6 +91,7 @@ pub fn emit(
     let bases = (0..recipe.slots.len()).map(|i| load(&mut b, i)).collect();
     let n_inner = recipe.kernel.folds.iter().map(|fold| fold.inner.len());
     let n_inner = n_inner.chain(recipe.kernel.stores.iter().map(|store| store.inner.len())).max().unwrap_or(0);
+    let (lane, edges) = build::lane_axis(recipe).unzip();
     let mut emitter = Emitter {
         recipe,
         module,
@@ -98,7 +101,8 @@ pub fn emit(
         folded: Vec::new(),
         known: HashMap::new(),
         extents: Space::new(),
-        lane: build::lane_axis(recipe),
+        lane,
+        edges: edges.unwrap_or_default(),
         tile: Tile::from_elem(1, recipe.kernel.outer.len()),
         starts: vec![Starts::at(0); recipe.kernel.outer.len()],
         leaves,
@@ -136,9 +140,7 @@ impl Emitter<'_, '_> {
         for tile in part.first_tiles() {
             self.when_between(begin, end, tile, |e| e.tile_at(axis, rest, tile, part.step));
         }
-        if part.middle.is_empty() {
-            // Nothing lies between the ends.
-        } else {
+        if !part.middle.is_empty() {
             let bounds = [part.middle.start, part.middle.end].map(|n| self.b.ins().iconst(types::I64, n as i64));
             let from = self.b.ins().smax(begin, bounds[0]);
             let until = self.b.ins().smin(end, bounds[1]);
@@ -178,8 +180,7 @@ impl Emitter<'_, '_> {
         let extent = self.recipe.kernel.outer[axis.0 as usize];
         let step = self.step(axis);
         let whole = extent / step * step;
-        let edges = if self.lane.is_none() { None } else { self.recipe.edges() };
-        let ends = edges.map_or(Ends::default(), |edges| edges.ends(axis, extent, step));
+        let ends = self.edges.ends(axis, extent, step);
         let first = ends.first * step;
         Partition { extent, step, whole, middle: first..(whole - ends.last * step).max(first) }
     }
@@ -249,7 +250,8 @@ impl Emitter<'_, '_> {
     }
 
     fn leaf(&mut self, lane: Axis, streaming: bool) {
-        let built = build::build(self.recipe, lane, &self.tile, &self.starts, self.leaves.width(), streaming);
+        let built =
+            build::build(self.recipe, (lane, &self.edges), &self.tile, &self.starts, self.leaves.width(), streaming);
         let id = self.leaves.function(self.module, built.leaf);
         let function = self.module.declare_func_in_func(id, self.b.func);
         let arguments: Vec<Value> = built

@@ -4,18 +4,20 @@
 //! that it does not depend on. A matrix-multiplication micro-kernel is what falls out when a sum runs over a product of
 //! two loads.
 
+mod forms;
+mod memory;
+mod values;
+
+pub use forms::lane_axis;
+
 use super::lanes::Writer;
-use super::{Access, Address, Binary, Compare, Lanes, Leaf, Logic, LoopId, Mask, Reduction, Starts, Unary, Vector};
+use super::{Binary, Leaf, LoopId, Mask, Reduction, Starts, Vector};
 use crate::codegen::Recipe;
-use crate::codegen::elementary::{self, InLeaf};
-use fusewright_ir::kernel::{
-    Affine, Axis, BinaryOp, BufferId, Combine, CompareOp, FoldKind, Index, Literal, Scalar, ScalarId, Space, UnaryOp,
-};
+use forms::{Linear, linear};
+use fusewright_ir::kernel::{Affine, Axis, BinaryOp, FoldKind, Index, Scalar, ScalarId, Space};
 use fusewright_ir::plan;
-use fusewright_ir::plan::edges::{self, Edges};
-use fusewright_ir::tensor::DType;
+use fusewright_ir::plan::edges::Edges;
 use smallvec::SmallVec;
-use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 
 /// A leaf and what its parameters are.
@@ -42,18 +44,6 @@ pub type Tile = SmallVec<[usize; 6]>;
 /// A point of a tile: offsets along the outer axes, and the vector along an inner lane axis.
 type Point = SmallVec<[u32; 8]>;
 
-/// How elements of a slot are addressed by the axes.
-#[derive(Clone, Debug)]
-struct Linear {
-    /// Elements a step of each axis.
-    terms: Vec<(Axis, i64)>,
-    offset: i64,
-    /// Elements from lane to lane.
-    lane_step: i64,
-    /// Whether lanes beyond the tile may be read: the slot is padded to whole blocks.
-    padded: bool,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Value {
     Vector(Vector),
@@ -69,144 +59,16 @@ enum Position {
     At(i64),
 }
 
-/// The axis whose neighbours share a vector; none where the schedule or the kernel's forms rule vectors out.
-pub fn lane_axis(recipe: &Recipe) -> Option<Axis> {
-    let kernel = &recipe.kernel;
-    let axis = match recipe.schedule.vector? {
-        plan::Vector::Outer { axis, .. } => axis,
-        plan::Vector::Inner => {
-            let inner = kernel.folds.iter().map(|fold| &fold.inner);
-            let inner: Vec<&Space> = inner.chain(kernel.stores.iter().map(|store| &store.inner)).collect();
-            let longest = inner.iter().map(|space| space.len()).max().filter(|&n| n > 0)?;
-            if kernel.folds.iter().any(|fold| fold.inner.len() != longest)
-                || kernel.stores.iter().any(|store| !store.inner.is_empty() && store.inner.len() != longest)
-            {
-                return None;
-            }
-            Axis((kernel.outer.len() + longest - 1) as u32)
-        }
-    };
-    supported(recipe, axis).then_some(axis)
-}
-
-fn bits_of(literal: Literal) -> u32 {
-    match literal {
-        Literal::F32(bits) | Literal::U32(bits) => bits,
-        Literal::I32(n) => n as u32,
-        Literal::I64(n) => n as i32 as u32,
-        Literal::U8(n) => u32::from(n),
-        Literal::Bool(truth) => u32::from(truth),
-    }
-}
-
-fn is_32_bits(dtype: DType) -> bool {
-    matches!(dtype, DType::F32 | DType::I32 | DType::U32)
-}
-
-/// Whether every scalar and access of the kernel has a vector form.
-fn supported(recipe: &Recipe, lane: Axis) -> bool {
-    let (kernel, body) = (&recipe.kernel, &recipe.kernel.body);
-    let narrow = |affine: &Affine| {
-        let spaces = kernel.folds.iter().map(|fold| kernel.space(&fold.inner));
-        let mut spaces = spaces.chain(kernel.stores.iter().map(|store| kernel.space(&store.inner)));
-        spaces.all(|extents| {
-            let known = affine.terms.iter().all(|(axis, _)| (axis.0 as usize) < extents.len());
-            let (low, high) = if known { affine.dividend_range(&extents) } else { (0, 0) };
-            low > i64::from(i32::MIN) && high < i64::from(i32::MAX)
-        })
-    };
-    let scalars = kernel.live().into_iter().all(|id| match body.get(id) {
-        Scalar::Const(Literal::I64(n)) => i32::try_from(*n).is_ok(),
-        Scalar::Const(literal) => literal.dtype() != DType::U8,
-        Scalar::Folded { fold, .. } => {
-            !matches!(kernel.folds[*fold as usize].kind, FoldKind::ArgMax | FoldKind::ArgMin)
-        }
-        Scalar::Position(affine) => narrow(affine),
-        Scalar::Load { buffer, at, .. } => {
-            is_32_bits(recipe.slots[buffer.0 as usize].dtype) && linear(recipe, lane, *buffer, at).is_some()
-        }
-        Scalar::Unary(op, a) => match body.dtype(*a) {
-            DType::F32 => true,
-            DType::Bool => *op == UnaryOp::Not,
-            _ => false,
-        },
-        Scalar::Binary(op, a, _) => match body.dtype(*a) {
-            DType::F32 => true,
-            DType::Bool => matches!(op, BinaryOp::And | BinaryOp::Or | BinaryOp::Xor),
-            DType::I32 | DType::U32 => matches!(
-                op,
-                BinaryOp::Add
-                    | BinaryOp::Sub
-                    | BinaryOp::Mul
-                    | BinaryOp::Xor
-                    | BinaryOp::And
-                    | BinaryOp::Or
-                    | BinaryOp::MulHigh
-            ),
-            _ => false,
-        },
-        Scalar::Compare(op, a, _) => match body.dtype(*a) {
-            DType::F32 | DType::I32 | DType::I64 => true,
-            DType::U32 => matches!(op, CompareOp::Eq | CompareOp::Ne | CompareOp::Lt | CompareOp::Gt),
-            _ => false,
-        },
-        Scalar::Select(_, a, _) => is_32_bits(body.dtype(*a)) || body.dtype(*a) == DType::Bool,
-        Scalar::Fma(..) => true,
-        Scalar::Cast(to, a) => match (body.dtype(*a), to) {
-            (DType::Bool, to) => is_32_bits(*to),
-            (DType::I32 | DType::U32 | DType::I64, DType::I32 | DType::U32 | DType::F32) => true,
-            (from, to) => from == *to,
-        },
-    });
-    let folds = kernel.folds.iter().all(|fold| body.dtype(fold.value) == DType::F32);
-    let stores = kernel.stores.iter().all(|store| {
-        store.combine == Combine::Set
-            && is_32_bits(recipe.slots[store.buffer.0 as usize].dtype)
-            && linear(recipe, lane, store.buffer, &store.at).is_some()
-    });
-    scalars && folds && stores && recipe.edges().is_some_and(|edges| edges.fit(kernel, &recipe.schedule))
-}
-
-/// The linear form of an access, where it has one.
-fn linear(recipe: &Recipe, lane: Axis, buffer: BufferId, at: &[Index]) -> Option<Linear> {
-    let slot = &recipe.slots[buffer.0 as usize];
-    let strides = slot.layout.strides(&slot.dims);
-    let mut form =
-        Linear { terms: Vec::new(), offset: slot.layout.origin(&slot.dims) as i64, lane_step: 0, padded: false };
-    let mut add = |axis: Axis, elements: i64| match form.terms.iter_mut().find(|(other, _)| *other == axis) {
-        Some(term) => term.1 += elements,
-        None => form.terms.push((axis, elements)),
-    };
-    for (dim, index) in at.iter().enumerate() {
-        let affine = index.as_affine().filter(|affine| affine.divisor == 1)?;
-        let stride = strides[dim] as i64;
-        match slot.layout.block.filter(|block| block.axis as usize == dim) {
-            None => {
-                for &(axis, k) in &affine.terms {
-                    add(axis, k * stride);
-                }
-                form.offset += affine.offset * stride;
-            }
-            // A blocked axis is walked in whole blocks: its lanes are the lanes of the tile.
-            Some(block) => match (recipe.schedule.vector, affine.as_axis()) {
-                (Some(plan::Vector::Outer { axis, lanes }), Some(own)) if own == axis && lanes == block.lanes => {
-                    add(axis, stride / i64::from(lanes));
-                    form.padded = true;
-                }
-                _ => return None,
-            },
-        }
-    }
-    form.lane_step = match form.padded {
-        true => 1,
-        false => form.terms.iter().find(|(axis, _)| *axis == lane).map_or(0, |(_, elements)| *elements),
-    };
-    Some(form)
-}
-
-/// Writes the leaf of a tile that starts within `starts` along each outer axis. With `streaming`, the first store passes by
-/// the caches.
-pub fn build(recipe: &Recipe, lane: Axis, tile: &Tile, starts: &[Starts], width: usize, streaming: bool) -> Built {
+/// Writes the leaf of a tile that starts within `starts` along each outer axis; `lane` and `edges` are those of
+/// [`lane_axis`]. With `streaming`, the first store passes by the caches.
+pub fn build(
+    recipe: &Recipe,
+    (lane, edges): (Axis, &Edges),
+    tile: &Tile,
+    starts: &[Starts],
+    width: usize,
+    streaming: bool,
+) -> Built {
     let n_outer = recipe.kernel.outer.len();
     let mut builder = Builder {
         recipe,
@@ -215,7 +77,7 @@ pub fn build(recipe: &Recipe, lane: Axis, tile: &Tile, starts: &[Starts], width:
         tile,
         starts,
         streaming,
-        edges: recipe.edges().expect("checked by supported"),
+        edges,
         parameters: Vec::new(),
         positions: vec![Position::At(0); n_outer + MOST_INNER],
         scopes: vec![HashMap::new()],
@@ -279,7 +141,7 @@ struct Builder<'a> {
     /// Where the tile starts along each outer axis.
     starts: &'a [Starts],
     streaming: bool,
-    edges: Edges,
+    edges: &'a Edges,
     parameters: Vec<Parameter>,
     /// By axis; those of outer axes stay 0: they are in the parameters.
     positions: Vec<Position>,
@@ -507,15 +369,18 @@ impl Builder<'_> {
     /// put them so that few are needed at a time.
     fn stores_in_order(&mut self) {
         let kernel = &self.recipe.kernel;
+        let mut stored: HashMap<ScalarId, Vec<(usize, Linear)>> = HashMap::new();
+        for (number, store) in kernel.stores.iter().enumerate() {
+            let form = linear(self.recipe, self.lane, store.buffer, &store.at).expect("checked by supported");
+            stored.entry(store.value).or_default().push((number, form));
+        }
         let values = kernel.body.reachable(kernel.stores.iter().map(|store| store.value));
         for point in self.points() {
             for &id in values.iter().filter(|id| !matches!(kernel.body.get(**id), Scalar::Const(_))) {
                 self.value(id, &point);
-                let own = kernel.stores.iter().enumerate().filter(|(_, store)| store.value == id);
-                for (number, store) in own {
-                    let form = linear(self.recipe, self.lane, store.buffer, &store.at).expect("checked by supported");
+                for (number, form) in stored.get(&id).into_iter().flatten() {
                     let value = self.vector(id, &point);
-                    self.write(number, &form, store.buffer, value, &point);
+                    self.write(*number, form, kernel.stores[*number].buffer, value, &point);
                 }
             }
         }
@@ -570,36 +435,6 @@ impl Builder<'_> {
                 Vec::new()
             })
         });
-    }
-
-    fn write(&mut self, number: usize, form: &Linear, buffer: BufferId, value: Vector, point: &Point) {
-        let address = self.address(form, buffer, point);
-        let access = match (self.lane_is_inner() && form.lane_step == 0, form.lane_step) {
-            (true, _) => Access::Vector { lanes: Lanes::first(1) },
-            // Every lane has its own address, or a tile along an axis that the store does not have: one of equal values.
-            (false, 0) => Access::Vector { lanes: Lanes::first(1) },
-            (false, 1) => Access::Vector { lanes: Lanes::first(self.used_lanes(point)) },
-            (false, step) => Access::Strided { lanes: Lanes::first(self.used_lanes(point)), bytes: step * 4 },
-        };
-        let streaming = self.streaming && number == 0;
-        self.writer.store(value, address, access, streaming);
-    }
-
-    /// Whether blocks of the lane axis are whole vectors.
-    fn has_whole_blocks(&self) -> bool {
-        match self.recipe.schedule.vector {
-            Some(plan::Vector::Outer { lanes, .. }) => (lanes as usize).is_multiple_of(self.writer.width()),
-            _ => false,
-        }
-    }
-
-    /// Lanes of the vector at `point` that are points of the tile.
-    fn used_lanes(&self, point: &Point) -> usize {
-        if self.lane_is_inner() {
-            return self.lanes;
-        }
-        let axis = self.lane.0 as usize;
-        (self.tile[axis] - point[axis] as usize).min(self.writer.width())
     }
 
     /// Loops over the axes of `order` with values carried through all of them; short loops are written out. What `roots`
@@ -694,407 +529,6 @@ impl Builder<'_> {
                 for point in self.points() {
                     self.value(id, &point);
                 }
-            }
-        }
-    }
-
-    fn vector(&mut self, id: ScalarId, point: &Point) -> Vector {
-        match self.value(id, point) {
-            Value::Vector(vector) => vector,
-            Value::Mask(_) => unreachable!("verified: truth values are not arithmetic"),
-        }
-    }
-
-    fn mask(&mut self, id: ScalarId, point: &Point) -> Mask {
-        match self.value(id, point) {
-            Value::Mask(mask) => mask,
-            Value::Vector(_) => unreachable!("verified: numbers are not truth values"),
-        }
-    }
-
-    fn value(&mut self, id: ScalarId, point: &Point) -> Value {
-        let key = (id, self.projected(id, point));
-        if let Some(&known) = self.scopes.iter().rev().find_map(|scope| scope.get(&key)) {
-            return known;
-        }
-        let value = self.compute(id, &key.1);
-        self.scopes.last_mut().expect("a scope is open").insert(key, value);
-        value
-    }
-
-    fn compute(&mut self, id: ScalarId, point: &Point) -> Value {
-        let recipe = self.recipe;
-        let body = &recipe.kernel.body;
-        let dtype = body.dtype(id);
-        let vector = match body.get(id) {
-            Scalar::Const(Literal::Bool(truth)) => {
-                let zero = self.writer.bits(0);
-                let never = self.writer.compare(Compare::ILt, zero, zero);
-                return Value::Mask(if *truth { self.writer.not(never) } else { never });
-            }
-            Scalar::Const(literal) => self.writer.bits(bits_of(*literal)),
-            Scalar::Folded { fold, part } => {
-                let point = self.fold_point(*fold, point);
-                self.folded[&(*fold, *part, point)]
-            }
-            Scalar::Position(affine) => self.position(affine, point),
-            Scalar::Load { buffer, at, outside } => {
-                let form = linear(recipe, self.lane, *buffer, at).expect("checked by supported");
-                let whole_blocks = form.padded && self.has_whole_blocks();
-                let used = if whole_blocks { self.writer.width() } else { self.used_lanes(point) };
-                let lanes = if outside.is_some() && !self.edges.is_empty() {
-                    self.lanes_inside(*buffer, at, *outside, point, used)
-                } else {
-                    Lanes::first(used)
-                };
-                if let Some(along) = self.transposed_axis(&form).filter(|_| lanes == Lanes::first(used)) {
-                    return Value::Vector(self.load_transposed(id, &form, *buffer, point, along));
-                }
-                match *outside {
-                    Some(outside) if lanes.count() == 0 => self.writer.bits(bits_of(outside)),
-                    Some(outside) if lanes.count() < used && form.lane_step != 0 => {
-                        let inside = self.load(&form, *buffer, point, lanes);
-                        self.surrounded(inside, lanes, outside)
-                    }
-                    _ => self.load(&form, *buffer, point, lanes),
-                }
-            }
-            Scalar::Unary(op, a) => match dtype {
-                DType::Bool => {
-                    let a = self.mask(*a, point);
-                    return Value::Mask(self.writer.not(a));
-                }
-                _ => {
-                    let a = self.vector(*a, point);
-                    self.unary(*op, a)
-                }
-            },
-            Scalar::Binary(op, a, b) => match dtype {
-                DType::Bool => {
-                    let (a, b) = (self.mask(*a, point), self.mask(*b, point));
-                    let op = match op {
-                        BinaryOp::And => Logic::And,
-                        BinaryOp::Or => Logic::Or,
-                        _ => Logic::Xor,
-                    };
-                    return Value::Mask(self.writer.logic(op, a, b));
-                }
-                _ => {
-                    let (a, b) = (self.vector(*a, point), self.vector(*b, point));
-                    self.binary(*op, dtype, a, b)
-                }
-            },
-            Scalar::Compare(op, a, b) => {
-                let operands = body.dtype(*a);
-                let (a, b) = (self.vector(*a, point), self.vector(*b, point));
-                return Value::Mask(self.compare(*op, operands, a, b));
-            }
-            Scalar::Select(condition, yes, no) => {
-                let condition = self.mask(*condition, point);
-                if dtype == DType::Bool {
-                    let (yes, no) = (self.mask(*yes, point), self.mask(*no, point));
-                    let (first, opposite) = (self.writer.logic(Logic::And, condition, yes), self.writer.not(condition));
-                    let second = self.writer.logic(Logic::And, opposite, no);
-                    return Value::Mask(self.writer.logic(Logic::Or, first, second));
-                }
-                let (yes, no) = (self.vector(*yes, point), self.vector(*no, point));
-                self.writer.pick(condition, yes, no)
-            }
-            Scalar::Fma(a, b, c) => {
-                let (a, b, c) = (self.vector(*a, point), self.vector(*b, point), self.vector(*c, point));
-                self.writer.fused(a, b, c)
-            }
-            Scalar::Cast(to, a) => match (body.dtype(*a), to) {
-                (DType::Bool, DType::Bool) => return self.value(*a, point),
-                (DType::Bool, to) => {
-                    let condition = self.mask(*a, point);
-                    let one = self.writer.bits(if *to == DType::F32 { 1f32.to_bits() } else { 1 });
-                    let zero = self.writer.bits(0);
-                    self.writer.pick(condition, one, zero)
-                }
-                (from, DType::F32) if from != DType::F32 => {
-                    let a = self.vector(*a, point);
-                    self.writer.unary(if from == DType::U32 { Unary::UnsignedToFloat } else { Unary::ToFloat }, a)
-                }
-                _ => self.vector(*a, point),
-            },
-        };
-        Value::Vector(vector)
-    }
-
-    fn load(&mut self, form: &Linear, buffer: BufferId, point: &Point, lanes: Lanes) -> Vector {
-        let address = self.address(form, buffer, point);
-        let access = match form.lane_step {
-            0 => Access::Broadcast,
-            1 => Access::Vector { lanes },
-            2 if lanes.from == 0 && lanes.to > 1 => return self.load_evens(&address, lanes.to),
-            step => Access::Strided { lanes, bytes: step * 4 },
-        };
-        self.writer.load(address, access)
-    }
-
-    /// Every other element: two vectors of neighbours, no further than the last that is wanted.
-    fn load_evens(&mut self, from: &Address, lanes: usize) -> Vector {
-        let (width, elements) = (self.writer.width(), 2 * lanes - 1);
-        let first = self.writer.load(from.clone(), Access::Vector { lanes: Lanes::first(elements.min(width)) });
-        let second = match elements.checked_sub(width).filter(|&rest| rest > 0) {
-            None => self.writer.bits(0),
-            Some(rest) => {
-                let behind = Address { offset: from.offset + 4 * width as i64, ..from.clone() };
-                self.writer.load(behind, Access::Vector { lanes: Lanes::first(rest) })
-            }
-        };
-        self.writer.evens(first, second)
-    }
-
-    /// The tile axis along which elements are neighbours, where they are not along the lane axis: rows along the one become
-    /// vectors along the other.
-    fn transposed_axis(&self, form: &Linear) -> Option<Axis> {
-        let crosses = !self.edges.is_empty() || self.lane_is_inner() || self.stretch.step.is_some();
-        if matches!(form.lane_step, 0 | 1) || crosses {
-            return None;
-        }
-        let (axis, _) = form.terms.iter().find(|(axis, elements)| {
-            *axis != self.lane && *elements == 1 && self.tile.get(axis.0 as usize).is_some_and(|&points| points > 1)
-        })?;
-        Some(*axis)
-    }
-
-    /// The points of one square: up to `width` along `along`, from a multiple of `width` on, at the vector of `point`.
-    fn square(&self, point: &Point, along: Axis) -> Vec<Point> {
-        let (width, axis) = (self.writer.width(), along.0 as usize);
-        let first = point[axis] as usize / width * width;
-        let places = first..(first + width).min(self.tile[axis]);
-        let at = |place: usize| {
-            let mut point = point.clone();
-            point[axis] = place as u32;
-            point
-        };
-        places.map(at).collect()
-    }
-
-    /// Loads rows along `along`, one for each lane, and gives the vector at `point`; those of its square are known then.
-    fn load_transposed(&mut self, id: ScalarId, form: &Linear, buffer: BufferId, point: &Point, along: Axis) -> Vector {
-        let square = self.square(point, along);
-        let used = self.used_lanes(point);
-        let start = self.address(form, buffer, &square[0]);
-        let mut rows: Vec<Vector> = (0..used as i64)
-            .map(|lane| {
-                let row = Address { offset: start.offset + 4 * lane * form.lane_step, ..start.clone() };
-                self.writer.load(row, Access::Vector { lanes: Lanes::first(square.len()) })
-            })
-            .collect();
-        rows.resize(self.writer.width(), rows[0]);
-        let columns = self.writer.transpose(&rows);
-        for (other, &column) in square.iter().zip(&columns) {
-            let key = (id, self.projected(id, other));
-            self.scopes.last_mut().expect("a scope is open").insert(key, Value::Vector(column));
-        }
-        let place = square.iter().position(|other| other == point).expect("the square holds the point");
-        columns[place]
-    }
-
-    /// Stores at the points of one square, whose vectors are columns: a row for each lane.
-    fn write_transposed(&mut self, form: &Linear, buffer: BufferId, values: &[Vector], square: &[Point]) {
-        let start = self.address(form, buffer, &square[0]);
-        let mut columns = values.to_vec();
-        columns.resize(self.writer.width(), values[0]);
-        let rows = self.writer.transpose(&columns);
-        for (lane, &row) in rows.iter().enumerate().take(self.used_lanes(&square[0])) {
-            let to = Address { offset: start.offset + 4 * lane as i64 * form.lane_step, ..start.clone() };
-            self.writer.store(row, to, Access::Vector { lanes: Lanes::first(square.len()) }, false);
-        }
-    }
-
-    /// `outside` in the lanes that are not in `lanes`; they are 0 in `inside`.
-    fn surrounded(&mut self, inside: Vector, lanes: Lanes, outside: Literal) -> Vector {
-        let bits = bits_of(outside);
-        if bits == 0 {
-            return inside;
-        }
-        let outside = self.writer.bits(bits);
-        let below = self.writer.blend(lanes.to, inside, outside);
-        if lanes.from == 0 { below } else { self.writer.blend(lanes.from, outside, below) }
-    }
-
-    /// Of the first `used` lanes those for which every index is within the buffer or its halo.
-    fn lanes_inside(
-        &self,
-        buffer: BufferId,
-        at: &[Index],
-        outside: Option<Literal>,
-        point: &Point,
-        used: usize,
-    ) -> Lanes {
-        let slot = &self.recipe.slots[buffer.0 as usize];
-        let (mut from, mut to) = (0, used);
-        for (dim, index) in at.iter().enumerate() {
-            let form = index.as_affine().expect("checked by supported");
-            // Edges are crossed along axes whose positions are known.
-            let Some((low, high)) = self.range(form, point) else { continue };
-            let (first, behind) = edges::bounds(&slot.layout, &slot.dims, dim, outside);
-            let step = form.coefficient(self.lane);
-            let is_inside = |lane: &usize| {
-                let moved = step * *lane as i64;
-                low + moved >= first && high + moved < behind
-            };
-            debug_assert!(
-                low == high || (0..used).all(|lane| is_inside(&lane)) || !(0..used).any(|lane| is_inside(&lane)),
-                "tiles that cross an edge start at one place"
-            );
-            let inside: Vec<usize> = (from..to).filter(is_inside).collect();
-            (from, to) = inside.first().map_or((0, 0), |&first| (first, inside[inside.len() - 1] + 1));
-        }
-        Lanes { from, to }
-    }
-
-    /// The least and greatest value of a form at lane 0 of a point; `None` where it moves with a loop of the leaf.
-    fn range(&self, form: &Affine, point: &Point) -> Option<(i64, i64)> {
-        let (mut low, mut high) = (form.offset, form.offset);
-        for &(axis, k) in &form.terms {
-            let i = axis.0 as usize;
-            let (a, b) = match self.positions[i] {
-                _ if i < self.n_outer() => {
-                    let (starts, offset) = (self.starts[i], i64::from(point[i]));
-                    (k * (starts.low + offset), k * (starts.high + offset))
-                }
-                Position::At(place) => (k * place, k * place),
-                Position::Loop { .. } => return None,
-            };
-            (low, high) = (low + a.min(b), high + a.max(b));
-        }
-        Some((low, high))
-    }
-
-    fn unary(&mut self, op: UnaryOp, a: Vector) -> Vector {
-        let op = match op {
-            UnaryOp::Neg => Unary::Neg,
-            UnaryOp::Abs => Unary::Abs,
-            UnaryOp::Sqrt => Unary::Sqrt,
-            UnaryOp::Floor => Unary::Floor,
-            UnaryOp::Ceil => Unary::Ceil,
-            UnaryOp::Round => Unary::Round,
-            UnaryOp::Trunc => Unary::Trunc,
-            elementary_op => return elementary::unary(&InLeaf(RefCell::new(&mut self.writer)), elementary_op, a),
-        };
-        self.writer.unary(op, a)
-    }
-
-    fn binary(&mut self, op: BinaryOp, dtype: DType, a: Vector, b: Vector) -> Vector {
-        let op = match (op, dtype == DType::F32) {
-            (BinaryOp::Add, true) => Binary::Add,
-            (BinaryOp::Sub, true) => Binary::Sub,
-            (BinaryOp::Mul, true) => Binary::Mul,
-            (BinaryOp::Div, true) => Binary::Div,
-            (BinaryOp::Max, _) => return self.writer.extreme(true, a, b),
-            (BinaryOp::Min, _) => return self.writer.extreme(false, a, b),
-            (BinaryOp::Add, false) => Binary::IAdd,
-            (BinaryOp::Sub, false) => Binary::ISub,
-            (BinaryOp::Mul, false) => Binary::IMul,
-            (BinaryOp::MulHigh, _) => Binary::UMulHigh,
-            (BinaryOp::And, _) => Binary::And,
-            (BinaryOp::Or, _) => Binary::Or,
-            (BinaryOp::Xor, _) => Binary::Xor,
-            (BinaryOp::Pow | BinaryOp::Atan2 | BinaryOp::Div, _) => {
-                return elementary::binary(&InLeaf(RefCell::new(&mut self.writer)), op, a, b);
-            }
-        };
-        self.writer.binary(op, a, b)
-    }
-
-    fn compare(&mut self, op: CompareOp, dtype: DType, a: Vector, b: Vector) -> Mask {
-        if dtype == DType::F32 {
-            let op = match op {
-                CompareOp::Eq => Compare::Eq,
-                CompareOp::Ne => {
-                    let equal = self.writer.compare(Compare::Eq, a, b);
-                    return self.writer.not(equal);
-                }
-                CompareOp::Lt => Compare::Lt,
-                CompareOp::Le => Compare::Le,
-                CompareOp::Gt => Compare::Gt,
-                CompareOp::Ge => Compare::Ge,
-            };
-            return self.writer.compare(op, a, b);
-        }
-        let less = if dtype == DType::U32 { Compare::ULt } else { Compare::ILt };
-        let (op, a, b, opposite) = match op {
-            CompareOp::Eq => (Compare::IEq, a, b, false),
-            CompareOp::Ne => (Compare::IEq, a, b, true),
-            CompareOp::Lt => (less, a, b, false),
-            CompareOp::Ge => (less, a, b, true),
-            CompareOp::Gt => (less, b, a, false),
-            CompareOp::Le => (less, b, a, true),
-        };
-        let mask = self.writer.compare(op, a, b);
-        if opposite { self.writer.not(mask) } else { mask }
-    }
-
-    /// The address of an access at a point: outer axes in a parameter, inner axes in loop terms, the rest in the offset.
-    fn address(&mut self, form: &Linear, buffer: BufferId, point: &Point) -> Address {
-        let n_outer = self.n_outer();
-        let mut offset = form.offset;
-        let mut outer = Vec::new();
-        let mut terms: SmallVec<[(LoopId, i64); 4]> = SmallVec::new();
-        for &(axis, elements) in &form.terms {
-            if (axis.0 as usize) < n_outer {
-                outer.push((axis, elements * 4));
-                // Along a blocked lane axis a vector further is a vector further in memory.
-                let step = if form.padded && axis == self.lane { 1 } else { elements };
-                if let (Some((id, points)), true) = (self.stretch.step, axis == self.lane) {
-                    terms.push((id, step * points * 4));
-                }
-                offset += i64::from(point[axis.0 as usize]) * step;
-                continue;
-            }
-            match self.positions[axis.0 as usize] {
-                Position::At(i) => offset += i * elements,
-                Position::Loop { id, stride, offset: ahead } => {
-                    terms.push((id, elements * stride * 4));
-                    offset += ahead * elements;
-                }
-            }
-        }
-        outer.sort();
-        terms.sort();
-        let base = self.parameter(Parameter { slot: Some(buffer.0 as usize), terms: outer });
-        Address { base, terms, offset: offset * 4 }
-    }
-
-    fn position(&mut self, affine: &Affine, point: &Point) -> Vector {
-        let n_outer = self.n_outer();
-        let (mut outer, mut offset, mut lane_step) = (Vec::new(), affine.offset, 0);
-        let mut terms: SmallVec<[(LoopId, i64); 4]> = SmallVec::new();
-        for &(axis, k) in &affine.terms {
-            if axis == self.lane {
-                lane_step = k;
-            }
-            if (axis.0 as usize) < n_outer {
-                outer.push((axis, k));
-                if let (Some((id, points)), true) = (self.stretch.step, axis == self.lane) {
-                    terms.push((id, k * points));
-                }
-                offset += i64::from(point[axis.0 as usize]) * k;
-                continue;
-            }
-            match self.positions[axis.0 as usize] {
-                Position::At(i) => offset += i * k,
-                Position::Loop { id, stride, offset: ahead } => {
-                    terms.push((id, k * stride));
-                    offset += ahead * k;
-                }
-            }
-        }
-        let parameter = self.parameter(Parameter { slot: None, terms: outer });
-        self.writer.position(parameter, terms, offset, lane_step)
-    }
-
-    fn parameter(&mut self, parameter: Parameter) -> usize {
-        match self.parameters.iter().position(|known| *known == parameter) {
-            Some(known) => known,
-            None => {
-                self.parameters.push(parameter);
-                self.writer.parameter()
             }
         }
     }

@@ -1,0 +1,262 @@
+//! What a leaf reads and writes, and where.
+
+use super::forms::Linear;
+use super::values::bits_of;
+use super::{Builder, Parameter, Point, Position, Value};
+use crate::codegen::leaf::{Access, Address, Lanes, LoopId, Vector};
+use fusewright_ir::kernel::{Affine, Axis, BufferId, Index, Literal, ScalarId};
+use fusewright_ir::plan;
+use fusewright_ir::plan::edges;
+use smallvec::SmallVec;
+
+impl Builder<'_> {
+    pub(super) fn load(&mut self, form: &Linear, buffer: BufferId, point: &Point, lanes: Lanes) -> Vector {
+        let address = self.address(form, buffer, point);
+        let access = match form.lane_step {
+            0 => Access::Broadcast,
+            1 => Access::Vector { lanes },
+            2 if lanes.from == 0 && lanes.to > 1 => return self.load_evens(&address, lanes.to),
+            step => Access::Strided { lanes, bytes: step * 4 },
+        };
+        self.writer.load(address, access)
+    }
+
+    /// Every other element: two vectors of neighbours, no further than the last that is wanted.
+    fn load_evens(&mut self, from: &Address, lanes: usize) -> Vector {
+        let (width, elements) = (self.writer.width(), 2 * lanes - 1);
+        let first = self.writer.load(from.clone(), Access::Vector { lanes: Lanes::first(elements.min(width)) });
+        let second = match elements.checked_sub(width).filter(|&rest| rest > 0) {
+            None => self.writer.bits(0),
+            Some(rest) => {
+                let behind = Address { offset: from.offset + 4 * width as i64, ..from.clone() };
+                self.writer.load(behind, Access::Vector { lanes: Lanes::first(rest) })
+            }
+        };
+        self.writer.evens(first, second)
+    }
+
+    /// The tile axis along which elements are neighbours, where they are not along the lane axis: rows along the one become
+    /// vectors along the other.
+    pub(super) fn transposed_axis(&self, form: &Linear) -> Option<Axis> {
+        let crosses = !self.edges.is_empty() || self.lane_is_inner() || self.stretch.step.is_some();
+        if matches!(form.lane_step, 0 | 1) || crosses {
+            return None;
+        }
+        let (axis, _) = form.terms.iter().find(|(axis, elements)| {
+            *axis != self.lane && *elements == 1 && self.tile.get(axis.0 as usize).is_some_and(|&points| points > 1)
+        })?;
+        Some(*axis)
+    }
+
+    /// The points of one square: up to `width` along `along`, from a multiple of `width` on, at the vector of `point`.
+    pub(super) fn square(&self, point: &Point, along: Axis) -> Vec<Point> {
+        let (width, axis) = (self.writer.width(), along.0 as usize);
+        let first = point[axis] as usize / width * width;
+        let places = first..(first + width).min(self.tile[axis]);
+        let at = |place: usize| {
+            let mut point = point.clone();
+            point[axis] = place as u32;
+            point
+        };
+        places.map(at).collect()
+    }
+
+    /// Loads rows along `along`, one for each lane, and gives the vector at `point`; those of its square are known then.
+    pub(super) fn load_transposed(
+        &mut self,
+        id: ScalarId,
+        form: &Linear,
+        buffer: BufferId,
+        point: &Point,
+        along: Axis,
+    ) -> Vector {
+        let square = self.square(point, along);
+        let used = self.used_lanes(point);
+        let start = self.address(form, buffer, &square[0]);
+        let mut rows: Vec<Vector> = (0..used as i64)
+            .map(|lane| {
+                let row = Address { offset: start.offset + 4 * lane * form.lane_step, ..start.clone() };
+                self.writer.load(row, Access::Vector { lanes: Lanes::first(square.len()) })
+            })
+            .collect();
+        rows.resize(self.writer.width(), rows[0]);
+        let columns = self.writer.transpose(&rows);
+        for (other, &column) in square.iter().zip(&columns) {
+            let key = (id, self.projected(id, other));
+            self.scopes.last_mut().expect("a scope is open").insert(key, Value::Vector(column));
+        }
+        let place = square.iter().position(|other| other == point).expect("the square holds the point");
+        columns[place]
+    }
+
+    /// Stores at the points of one square, whose vectors are columns: a row for each lane.
+    pub(super) fn write_transposed(&mut self, form: &Linear, buffer: BufferId, values: &[Vector], square: &[Point]) {
+        let start = self.address(form, buffer, &square[0]);
+        let mut columns = values.to_vec();
+        columns.resize(self.writer.width(), values[0]);
+        let rows = self.writer.transpose(&columns);
+        for (lane, &row) in rows.iter().enumerate().take(self.used_lanes(&square[0])) {
+            let to = Address { offset: start.offset + 4 * lane as i64 * form.lane_step, ..start.clone() };
+            self.writer.store(row, to, Access::Vector { lanes: Lanes::first(square.len()) }, false);
+        }
+    }
+
+    pub(super) fn write(&mut self, number: usize, form: &Linear, buffer: BufferId, value: Vector, point: &Point) {
+        let address = self.address(form, buffer, point);
+        let access = match (self.lane_is_inner() && form.lane_step == 0, form.lane_step) {
+            (true, _) => Access::Vector { lanes: Lanes::first(1) },
+            // Every lane has its own address, or a tile along an axis that the store does not have: one of equal values.
+            (false, 0) => Access::Vector { lanes: Lanes::first(1) },
+            (false, 1) => Access::Vector { lanes: Lanes::first(self.used_lanes(point)) },
+            (false, step) => Access::Strided { lanes: Lanes::first(self.used_lanes(point)), bytes: step * 4 },
+        };
+        let streaming = self.streaming && number == 0;
+        self.writer.store(value, address, access, streaming);
+    }
+
+    /// `outside` in the lanes that are not in `lanes`; they are 0 in `inside`.
+    pub(super) fn surrounded(&mut self, inside: Vector, lanes: Lanes, outside: Literal) -> Vector {
+        let bits = bits_of(outside);
+        if bits == 0 {
+            return inside;
+        }
+        let outside = self.writer.bits(bits);
+        let below = self.writer.blend(lanes.to, inside, outside);
+        if lanes.from == 0 { below } else { self.writer.blend(lanes.from, outside, below) }
+    }
+
+    /// Of the first `used` lanes those for which every index is within the buffer or its halo.
+    pub(super) fn lanes_inside(
+        &self,
+        buffer: BufferId,
+        at: &[Index],
+        outside: Option<Literal>,
+        point: &Point,
+        used: usize,
+    ) -> Lanes {
+        let slot = &self.recipe.slots[buffer.0 as usize];
+        let (mut from, mut to) = (0, used);
+        for (dim, index) in at.iter().enumerate() {
+            let form = index.as_affine().expect("checked by supported");
+            // Edges are crossed along axes whose positions are known.
+            let Some((low, high)) = self.range(form, point) else { continue };
+            let (first, behind) = edges::bounds(&slot.layout, &slot.dims, dim, outside);
+            let step = form.coefficient(self.lane);
+            let is_inside = |lane: &usize| {
+                let moved = step * *lane as i64;
+                low + moved >= first && high + moved < behind
+            };
+            debug_assert!(
+                low == high || (0..used).all(|lane| is_inside(&lane)) || !(0..used).any(|lane| is_inside(&lane)),
+                "tiles that cross an edge start at one place"
+            );
+            let inside: Vec<usize> = (from..to).filter(is_inside).collect();
+            (from, to) = inside.first().map_or((0, 0), |&first| (first, inside[inside.len() - 1] + 1));
+        }
+        Lanes { from, to }
+    }
+
+    /// The least and greatest value of a form at lane 0 of a point; `None` where it moves with a loop of the leaf.
+    fn range(&self, form: &Affine, point: &Point) -> Option<(i64, i64)> {
+        let (mut low, mut high) = (form.offset, form.offset);
+        for &(axis, k) in &form.terms {
+            let i = axis.0 as usize;
+            let (a, b) = match self.positions[i] {
+                _ if i < self.n_outer() => {
+                    let (starts, offset) = (self.starts[i], i64::from(point[i]));
+                    (k * (starts.low + offset), k * (starts.high + offset))
+                }
+                Position::At(place) => (k * place, k * place),
+                Position::Loop { .. } => return None,
+            };
+            (low, high) = (low + a.min(b), high + a.max(b));
+        }
+        Some((low, high))
+    }
+
+    /// Whether blocks of the lane axis are whole vectors.
+    pub(super) fn has_whole_blocks(&self) -> bool {
+        match self.recipe.schedule.vector {
+            Some(plan::Vector::Outer { lanes, .. }) => (lanes as usize).is_multiple_of(self.writer.width()),
+            _ => false,
+        }
+    }
+
+    /// Lanes of the vector at `point` that are points of the tile.
+    pub(super) fn used_lanes(&self, point: &Point) -> usize {
+        if self.lane_is_inner() {
+            return self.lanes;
+        }
+        let axis = self.lane.0 as usize;
+        (self.tile[axis] - point[axis] as usize).min(self.writer.width())
+    }
+
+    /// The address of an access at a point: outer axes in a parameter, inner axes in loop terms, the rest in the offset.
+    fn address(&mut self, form: &Linear, buffer: BufferId, point: &Point) -> Address {
+        let n_outer = self.n_outer();
+        let mut offset = form.offset;
+        let mut outer = Vec::new();
+        let mut terms: SmallVec<[(LoopId, i64); 4]> = SmallVec::new();
+        for &(axis, elements) in &form.terms {
+            if (axis.0 as usize) < n_outer {
+                outer.push((axis, elements * 4));
+                // Along a blocked lane axis a vector further is a vector further in memory.
+                let step = if form.padded && axis == self.lane { 1 } else { elements };
+                if let (Some((id, points)), true) = (self.stretch.step, axis == self.lane) {
+                    terms.push((id, step * points * 4));
+                }
+                offset += i64::from(point[axis.0 as usize]) * step;
+                continue;
+            }
+            match self.positions[axis.0 as usize] {
+                Position::At(i) => offset += i * elements,
+                Position::Loop { id, stride, offset: ahead } => {
+                    terms.push((id, elements * stride * 4));
+                    offset += ahead * elements;
+                }
+            }
+        }
+        outer.sort();
+        terms.sort();
+        let base = self.parameter(Parameter { slot: Some(buffer.0 as usize), terms: outer });
+        Address { base, terms, offset: offset * 4 }
+    }
+
+    pub(super) fn position(&mut self, affine: &Affine, point: &Point) -> Vector {
+        let n_outer = self.n_outer();
+        let (mut outer, mut offset, mut lane_step) = (Vec::new(), affine.offset, 0);
+        let mut terms: SmallVec<[(LoopId, i64); 4]> = SmallVec::new();
+        for &(axis, k) in &affine.terms {
+            if axis == self.lane {
+                lane_step = k;
+            }
+            if (axis.0 as usize) < n_outer {
+                outer.push((axis, k));
+                if let (Some((id, points)), true) = (self.stretch.step, axis == self.lane) {
+                    terms.push((id, k * points));
+                }
+                offset += i64::from(point[axis.0 as usize]) * k;
+                continue;
+            }
+            match self.positions[axis.0 as usize] {
+                Position::At(i) => offset += i * k,
+                Position::Loop { id, stride, offset: ahead } => {
+                    terms.push((id, k * stride));
+                    offset += ahead * k;
+                }
+            }
+        }
+        let parameter = self.parameter(Parameter { slot: None, terms: outer });
+        self.writer.position(parameter, terms, offset, lane_step)
+    }
+
+    fn parameter(&mut self, parameter: Parameter) -> usize {
+        match self.parameters.iter().position(|known| *known == parameter) {
+            Some(known) => known,
+            None => {
+                self.parameters.push(parameter);
+                self.writer.parameter()
+            }
+        }
+    }
+}

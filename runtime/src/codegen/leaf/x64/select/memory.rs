@@ -1,0 +1,290 @@
+//! Values in registers, constants and memory: where an operand comes from, loads and stores.
+
+use super::{Selector, Source, Value};
+use crate::codegen::leaf::x64::Form;
+use crate::codegen::leaf::x64::codes::{Op, code};
+use crate::codegen::leaf::x64::machine::{Action, Base, Explicit, GENERAL, Inst, MASK, Memory, Size, VECTOR};
+use crate::codegen::leaf::{Access, Address, Lanes, Mask, Vector};
+use iced_x86::Code;
+use regalloc2::{Operand, VReg};
+use smallvec::{SmallVec, smallvec};
+
+impl Selector {
+    /// A constant in memory: one element for all lanes where the form can, else a whole vector.
+    pub(super) fn constant(&mut self, bits: u32) -> Source {
+        let (copies, broadcast) = match self.form {
+            Form::Zmm => (1, true),
+            Form::Ymm => (self.form.width(), false),
+        };
+        let number = self.constants.number(bits.to_le_bytes().repeat(copies));
+        Source::Constant { number, broadcast }
+    }
+
+    /// Different constants in the lanes.
+    pub(super) fn pattern(&mut self, lane: impl Fn(usize) -> u32) -> Source {
+        let bytes = (0..self.form.width()).flat_map(|i| lane(i).to_le_bytes()).collect();
+        Source::Constant { number: self.constants.number(bytes), broadcast: false }
+    }
+
+    pub(super) fn source(&mut self, vector: Vector) -> Source {
+        match self.values[vector.0 as usize].clone().expect("defined before use") {
+            Value::Register(register) => Source::Register(register),
+            Value::Constant(bits) => self.constant(bits),
+            Value::Memory(address, access) => {
+                let (pointer, offset) = self.pointer(&address);
+                Source::Pointer { pointer, offset, broadcast: access == Access::Broadcast }
+            }
+        }
+    }
+
+    pub(super) fn is_register(&self, vector: Vector) -> bool {
+        matches!(self.values[vector.0 as usize], Some(Value::Register(_)))
+    }
+
+    pub(super) fn get(&mut self, vector: Vector) -> VReg {
+        match self.values[vector.0 as usize].clone().expect("defined before use") {
+            Value::Register(register) => register,
+            Value::Constant(bits) => self.constant_register(bits),
+            Value::Memory(..) => {
+                let source = self.source(vector);
+                self.load_whole(source)
+            }
+        }
+    }
+
+    pub(super) fn constant_register(&mut self, bits: u32) -> VReg {
+        if let Some(&known) = self.hoisted.get(&bits).or(self.local.get(&bits)) {
+            return known;
+        }
+        let behind = self.hoists.then(|| std::mem::take(&mut self.block().insts));
+        let register = if bits == 0 {
+            let zero = self.register(VECTOR);
+            self.zero(zero);
+            zero
+        } else {
+            let number = self.constants.number(bits.to_le_bytes().to_vec());
+            self.encode(Op::Broadcast, &[], Source::Constant { number, broadcast: false }, None)
+        };
+        match behind {
+            Some(insts) => {
+                let made = std::mem::replace(&mut self.block().insts, insts);
+                self.prologue.extend(made);
+                self.hoisted.insert(bits, register);
+            }
+            None => {
+                self.local.insert(bits, register);
+            }
+        }
+        register
+    }
+
+    pub(super) fn set(&mut self, vector: Vector, register: VReg) {
+        self.values[vector.0 as usize] = Some(Value::Register(register));
+    }
+
+    pub(super) fn get_mask(&self, mask: Mask) -> VReg {
+        self.masks[mask.0 as usize].expect("defined before use")
+    }
+
+    /// The mask of some lanes: a mask register, or a vector of ones and zeros.
+    pub(super) fn lane_mask(&mut self, lanes: Lanes) -> VReg {
+        if let Some(&known) = self.lane_masks.get(&lanes) {
+            return known;
+        }
+        match self.form {
+            Form::Zmm => {
+                let to = self.register(MASK);
+                let action = Action::Lanes(lanes);
+                self.prologue.push(Inst { action, operands: smallvec![Operand::reg_def(to)] });
+                self.lane_masks.insert(lanes, to);
+                to
+            }
+            Form::Ymm => {
+                let source = self.pattern(|lane| if (lanes.from..lanes.to).contains(&lane) { u32::MAX } else { 0 });
+                self.load_whole(source)
+            }
+        }
+    }
+
+    pub(super) fn load_whole(&mut self, source: Source) -> VReg {
+        match source {
+            Source::Register(register) => register,
+            Source::Pointer { pointer, offset, broadcast: true } => {
+                self.encode(Op::Broadcast, &[], Source::Pointer { pointer, offset, broadcast: false }, None)
+            }
+            Source::Constant { number, broadcast: true } => {
+                self.encode(Op::Broadcast, &[], Source::Constant { number, broadcast: false }, None)
+            }
+            whole => self.encode(Op::Load, &[], whole, None),
+        }
+    }
+
+    /// The register that holds the address but for a small offset.
+    pub(super) fn pointer(&mut self, address: &Address) -> (VReg, i32) {
+        let pointer = self.pointers[&(address.base, address.terms.clone())];
+        match i32::try_from(address.offset) {
+            Ok(offset) => (pointer, offset),
+            Err(_) => (self.advance(pointer, address.offset), 0),
+        }
+    }
+
+    pub(super) fn advance(&mut self, from: VReg, by: i64) -> VReg {
+        let to = self.register(GENERAL);
+        self.push(Action::Advance(by), smallvec![Operand::reg_def(to), Operand::reg_use(from)]);
+        to
+    }
+
+    pub(super) fn load(&mut self, from: &Address, access: Access) -> VReg {
+        let (pointer, offset) = self.pointer(from);
+        let source = Source::Pointer { pointer, offset, broadcast: false };
+        match access {
+            Access::Broadcast => self.encode(Op::Broadcast, &[], source, None),
+            Access::Vector { lanes } if lanes.count() == self.form.width() => self.encode(Op::Load, &[], source, None),
+            Access::Vector { lanes } => {
+                let mask = self.lane_mask(lanes);
+                match self.form {
+                    Form::Zmm => self.encode_as(code(Op::Load, self.form), &[], source, None, Some((mask, true))),
+                    Form::Ymm => self.encode_as(Code::VEX_Vmaskmovps_ymm_ymm_m256, &[mask], source, None, None),
+                }
+            }
+            Access::Strided { lanes, bytes } => self.load_strided(from, lanes, bytes),
+        }
+    }
+
+    /// Lane by lane: four are put together in the low part of a register, which becomes a part of the result.
+    pub(super) fn load_strided(&mut self, from: &Address, lanes: Lanes, bytes: i64) -> VReg {
+        let mut parts: Vec<(usize, VReg)> = Vec::new();
+        for first in (0..self.form.width()).step_by(4) {
+            let mut part = None;
+            for lane in first.max(lanes.from)..(first + 4).min(lanes.to) {
+                let address = Address { offset: from.offset + lane as i64 * bytes, ..from.clone() };
+                let (pointer, offset) = self.pointer(&address);
+                let source = Source::Pointer { pointer, offset, broadcast: false };
+                let to = self.register(VECTOR);
+                let mut operands: SmallVec<[Operand; 4]> = smallvec![Operand::reg_def(to)];
+                let mut explicit: SmallVec<[Explicit; 4]> = smallvec![Explicit::Register(0, Size::Low)];
+                let op = match part {
+                    None if lane == first => Op::LoadLane,
+                    before => {
+                        let before = match before {
+                            Some(before) => before,
+                            None => self.constant_register(0),
+                        };
+                        operands.push(Operand::reg_use(before));
+                        explicit.push(Explicit::Register(1, Size::Low));
+                        Op::InsertLane
+                    }
+                };
+                explicit.push(Self::last(source, &mut operands, Size::Low));
+                if op == Op::InsertLane {
+                    explicit.push(Explicit::Immediate(((lane - first) << 4) as u8));
+                }
+                self.push_op(op, explicit, operands);
+                part = Some(to);
+            }
+            parts.extend(part.map(|part| (first / 4, part)));
+        }
+        // What writes the low part clears the lanes above.
+        let mut whole = match parts[0] {
+            (0, part) => {
+                parts.remove(0);
+                part
+            }
+            _ => self.constant_register(0),
+        };
+        for (i, part) in parts {
+            let to = self.register(VECTOR);
+            let explicit = smallvec![
+                Explicit::Register(0, Size::Full),
+                Explicit::Register(1, Size::Full),
+                Explicit::Register(2, Size::Low),
+                Explicit::Immediate(i as u8),
+            ];
+            self.push_op(
+                Op::Insert128,
+                explicit,
+                smallvec![Operand::reg_def(to), Operand::reg_use(whole), Operand::reg_use(part)],
+            );
+            whole = to;
+        }
+        whole
+    }
+
+    /// Past the caches, 16 bytes at a time.
+    pub(super) fn stream(&mut self, value: VReg, to: &Address) {
+        for i in 0..self.form.width() / 4 {
+            let part = if i == 0 { value } else { self.part(value, i) };
+            let address = Address { offset: to.offset + 16 * i as i64, ..to.clone() };
+            let (pointer, offset) = self.pointer(&address);
+            let memory = Explicit::Memory(Memory { base: Base::Register(0), offset, broadcast: false });
+            let explicit = smallvec![memory, Explicit::Register(1, Size::Low)];
+            self.push_op(Op::StreamLow, explicit, smallvec![Operand::reg_use(pointer), Operand::reg_use(part)]);
+        }
+    }
+
+    pub(super) fn store(&mut self, value: Vector, to: &Address, access: Access, streaming: bool) {
+        let value = self.get(value);
+        if streaming && access == (Access::Vector { lanes: Lanes::first(self.form.width()) }) {
+            return self.stream(value, to);
+        }
+        let (lanes, bytes) = match access {
+            Access::Broadcast => (Lanes::first(1), 4),
+            Access::Vector { lanes } => (lanes, 4),
+            Access::Strided { lanes, bytes } => (lanes, bytes),
+        };
+        if let (Access::Vector { .. }, true) = (access, lanes.count() > 1) {
+            let mask = (lanes.count() < self.form.width()).then(|| self.lane_mask(lanes));
+            let (pointer, offset) = self.pointer(to);
+            let base = |at| Explicit::Memory(Memory { base: Base::Register(at), offset, broadcast: false });
+            let (pointer, value) = (Operand::reg_use(pointer), Operand::reg_use(value));
+            let whole = code(Op::Store, self.form);
+            let (operands, code, explicit, mask) = match (mask, self.form) {
+                (None, _) => {
+                    (smallvec![pointer, value], whole, smallvec![base(0), Explicit::Register(1, Size::Full)], None)
+                }
+                (Some(mask), Form::Zmm) => (
+                    smallvec![pointer, value, Operand::reg_use(mask)],
+                    whole,
+                    smallvec![base(0), Explicit::Register(1, Size::Full)],
+                    Some((2, false)),
+                ),
+                (Some(mask), Form::Ymm) => (
+                    smallvec![pointer, value, Operand::reg_use(mask)],
+                    Code::VEX_Vmaskmovps_m256_ymm_ymm,
+                    smallvec![base(0), Explicit::Register(2, Size::Full), Explicit::Register(1, Size::Full)],
+                    None,
+                ),
+            };
+            return self.push(Action::Encode { code, explicit, mask }, operands);
+        }
+        for first in (lanes.from / 4 * 4..lanes.to).step_by(4) {
+            let part = if first == 0 { value } else { self.part(value, first / 4) };
+            for lane in first.max(lanes.from)..(first + 4).min(lanes.to) {
+                let address = Address { offset: to.offset + lane as i64 * bytes, ..to.clone() };
+                let (pointer, offset) = self.pointer(&address);
+                let memory = Explicit::Memory(Memory { base: Base::Register(0), offset, broadcast: false });
+                let operands = smallvec![Operand::reg_use(pointer), Operand::reg_use(part)];
+                let mut explicit: SmallVec<[Explicit; 4]> = smallvec![memory, Explicit::Register(1, Size::Low)];
+                let op = if lane == first {
+                    Op::StoreFirstLane
+                } else {
+                    explicit.push(Explicit::Immediate((lane - first) as u8));
+                    Op::StoreLane
+                };
+                self.push_op(op, explicit, operands);
+            }
+        }
+    }
+
+    /// The `i`-th 128 bits of a vector, in the low part of a register.
+    pub(super) fn part(&mut self, value: VReg, i: usize) -> VReg {
+        let to = self.register(VECTOR);
+        let explicit = smallvec![
+            Explicit::Register(0, Size::Low),
+            Explicit::Register(1, Size::Full),
+            Explicit::Immediate(i as u8)
+        ];
+        self.push_op(Op::Extract128, explicit, smallvec![Operand::reg_def(to), Operand::reg_use(value)]);
+        to
+    }
+}
