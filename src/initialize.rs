@@ -99,7 +99,7 @@ mod tests {
 
     fn draw(init: Initializer, dims: &[usize], seed: u64) -> Vec<f32> {
         let ty = TensorType::f32(dims.iter().copied());
-        let tensor = initialize(&Parameter { ty, init, trainable: true }, dims, "c1.weight", seed);
+        let tensor = initialize(&Parameter { ty, init, trainable: true, is_state: false }, dims, "c1.weight", seed);
         tensor.as_slice::<f32>().unwrap().to_vec()
     }
 

@@ -26,7 +26,7 @@ fn inputs(session: &fusewright::Session) -> Vec<(String, Tensor)> {
     let random = |(name, ty): (String, fusewright::ir::TensorType)| {
         let dims = ty.dims().unwrap();
         let init = Initializer::Uniform { low: Real(0.0), high: Real(1.0) };
-        let tensor = initialize(&Parameter { ty, init, trainable: false }, &dims, &name, 5);
+        let tensor = initialize(&Parameter { ty, init, trainable: false, is_state: false }, &dims, &name, 5);
         (name, tensor)
     };
     session.inputs().into_iter().map(random).collect()

@@ -597,7 +597,7 @@ fn network(case: &Case) -> Result<Graph, String> {
     let (mut graph, gradients) =
         differentiate(net.build.finish(), result, Some(cotangent), &by).map_err(|e| format!("{e:?}"))?;
     for (name, value) in names.iter().zip(gradients) {
-        graph.outputs.push(fusewright::ir::Output { name: format!("grad.{name}"), value });
+        graph.outputs.push(fusewright::ir::Output { name: format!("grad.{name}"), value, is_update: false });
     }
     Ok(graph)
 }

@@ -77,7 +77,12 @@ impl GraphBuilder {
 
     /// Adds a learned parameter.
     pub fn parameter(&mut self, name: &str, ty: TensorType, init: Initializer) -> ValueId {
-        self.node(name, Op::Parameter(Parameter { ty, init, trainable: true }), &[])
+        self.node(name, Op::Parameter(Parameter { ty, init, trainable: true, is_state: false }), &[])
+    }
+
+    /// Adds what a session keeps from one run to the next, beside the parameters that are learned.
+    pub fn state(&mut self, name: &str, ty: TensorType, init: Initializer) -> ValueId {
+        self.node(name, Op::Parameter(Parameter { ty, init, trainable: false, is_state: true }), &[])
     }
 
     /// Adds a constant.
@@ -95,7 +100,7 @@ impl GraphBuilder {
         let parameters = op.spec().parameters(&operands)?;
         let mut all = inputs.to_vec();
         for spec in parameters {
-            let parameter = Parameter { ty: spec.ty, init: spec.init, trainable: spec.trainable };
+            let parameter = Parameter { ty: spec.ty, init: spec.init, trainable: spec.trainable, is_state: false };
             all.push(self.node(&format!("{name}.{}", spec.field), Op::Parameter(parameter), &[]));
         }
         self.try_node(name, op, &all)
@@ -125,7 +130,13 @@ impl GraphBuilder {
 
     /// Makes a value a result of the graph.
     pub fn output(&mut self, name: &str, value: ValueId) {
-        self.graph.outputs.push(Output { name: name.to_string(), value });
+        self.graph.outputs.push(Output { name: name.to_string(), value, is_update: false });
+    }
+
+    /// Makes a value take the place of a parameter that is state, when the run is over.
+    pub fn update(&mut self, state: ValueId, value: ValueId) {
+        let name = self.graph.node(state.node).name.clone();
+        self.graph.outputs.push(Output { name, value, is_update: true });
     }
 
     /// The finished graph.

@@ -56,10 +56,13 @@ pub struct Node {
 /// A named result of the graph.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Output {
-    /// The name users fetch it by.
+    /// The name users fetch it by; of an update, that of the parameter.
     pub name: String,
     /// The value.
     pub value: ValueId,
+    /// Whether it takes the place of the parameter of its name when the run is over, instead of being given to the user.
+    /// Everything in the graph reads the parameter's old value.
+    pub is_update: bool,
 }
 
 /// Operations and the values that pass between them: a directed acyclic graph.
@@ -206,7 +209,7 @@ impl Graph {
 
     /// The value that a text means: a result by its name, else the first output of a node, or `name:port`.
     pub fn find_value(&self, text: &str) -> Option<ValueId> {
-        if let Some(output) = self.outputs.iter().find(|output| output.name == text) {
+        if let Some(output) = self.outputs.iter().find(|output| output.name == text && !output.is_update) {
             return Some(output.value);
         }
         if let Some(node) = self.find(text) {
@@ -260,7 +263,8 @@ impl fmt::Display for Graph {
             writeln!(f)?;
         }
         for output in &self.outputs {
-            writeln!(f, "-> {} = {}", output.name, self.value_name(output.value))?;
+            let arrow = if output.is_update { "=>" } else { "->" };
+            writeln!(f, "{arrow} {} = {}", output.name, self.value_name(output.value))?;
         }
         Ok(())
     }

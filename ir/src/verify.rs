@@ -2,8 +2,8 @@
 
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::dim::Dim;
-use crate::graph::{Graph, NodeId, NodeMap};
-use crate::ops::Mismatch;
+use crate::graph::{Graph, Node, NodeId, NodeMap};
+use crate::ops::{Mismatch, Op};
 use crate::tensor::TensorType;
 use std::collections::HashMap;
 
@@ -70,8 +70,18 @@ pub fn verify(graph: &Graph) -> Result<(), Diagnostics> {
     for output in &graph.outputs {
         if output.value.port as usize >= ports(output.value.node) {
             faults.push(Diagnostic::new(format!("output `{}` names a value that does not exist", output.name)));
+        } else if output.is_update {
+            let state = graph.find(&output.name).map(|id| graph.node(id));
+            let fits = |state: &Node| {
+                matches!(&state.op, Op::Parameter(parameter) if parameter.is_state)
+                    && state.types[0] == *graph.value_type(output.value)
+            };
+            if !state.is_some_and(fits) {
+                let fault = Diagnostic::new(format!("nothing can be updated by `{}`", output.name));
+                faults.push(fault.expected("a parameter that is state, of the type of the value"));
+            }
         }
-        if results.insert(output.name.as_str(), ()).is_some() {
+        if results.insert((output.name.as_str(), output.is_update), ()).is_some() {
             faults.push(Diagnostic::new(format!("two outputs are called `{}`", output.name)));
         }
     }

@@ -66,7 +66,7 @@ fn random_graph(choices: &[(usize, usize, u8)]) -> Graph {
                 let weight = if detail % 8 == 0 { format!("{name}.weight") } else { format!("shared{i}") };
                 let init = if detail & 8 == 0 { Initializer::Ones } else { Initializer::layer_weight() };
                 let ty = TensorType::f32([fusewright_ir::Dim::from(6usize), last]);
-                let parameter = Parameter { ty, init, trainable: detail & 16 == 0 };
+                let parameter = Parameter { ty, init, trainable: detail & 16 == 0, is_state: false };
                 let weight = build.node(&weight, Op::Parameter(parameter), &[]);
                 values.push(build.node(&format!("{name}.twice"), read("Tanh"), &[weight]));
                 build.try_node(&name, read("Dense(out:6,bias:false)"), &[input, weight])

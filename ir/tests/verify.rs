@@ -37,8 +37,8 @@ fn every_fault_is_found() {
     graph.add(node("arity", relu(), &[x, y], TensorType::f32([2usize, 3])));
     graph.add(node("port", relu(), &[ValueId { port: 7, ..x }], TensorType::f32([2usize, 3])));
     graph.add(node("axis", Op::Flatten(Flatten { start_dim: 5, end_dim: -1 }), &[x], TensorType::f32([6usize])));
-    graph.outputs.push(Output { name: "y".to_string(), value: y });
-    graph.outputs.push(Output { name: "far".to_string(), value: ValueId { port: 1, ..y } });
+    graph.outputs.push(Output { name: "y".to_string(), value: y, is_update: false });
+    graph.outputs.push(Output { name: "far".to_string(), value: ValueId { port: 1, ..y }, is_update: false });
     assert_eq!(
         faults(&graph),
         [

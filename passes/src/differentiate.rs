@@ -75,7 +75,7 @@ pub fn requested(mut graph: Graph, gradients: &[Gradient]) -> Result<Graph, Diag
         let (whole, results) = differentiate(graph, of, upstream, &by)?;
         graph = whole;
         for (gradient, value) in now.iter().zip(results) {
-            graph.outputs.push(Output { name: gradient.name.clone(), value });
+            graph.outputs.push(Output { name: gradient.name.clone(), value, is_update: false });
         }
         rest = later;
     }

@@ -100,7 +100,7 @@ impl Function {
         let (mut graph, gradients) = differentiate(graph, loss, None, &by).unwrap_or_else(|e| panic!("{e:?}"));
         fusewright_ir::verify(&graph).unwrap_or_else(|e| panic!("{e:?}"));
         for (name, value) in self.by.iter().zip(gradients) {
-            graph.outputs.push(fusewright_ir::Output { name: format!("d {name}"), value });
+            graph.outputs.push(fusewright_ir::Output { name: format!("d {name}"), value, is_update: false });
         }
         Function { graph, by: self.by.clone(), given: self.given.clone() }
     }
@@ -128,7 +128,7 @@ impl Function {
         }
         let mut graph = build.finish();
         graph.outputs.clear();
-        graph.outputs.push(fusewright_ir::Output { name: "loss".into(), value: total.unwrap() });
+        graph.outputs.push(fusewright_ir::Output { name: "loss".into(), value: total.unwrap(), is_update: false });
         // What the second gradient cannot be by, since it does not depend on it.
         by.retain(|name| {
             differentiate(graph.clone(), total.unwrap(), None, &[graph.find(name).unwrap().into()]).is_ok()

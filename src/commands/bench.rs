@@ -278,7 +278,7 @@ fn median(times: &[Duration]) -> Duration {
 fn random(name: &str, ty: &TensorType) -> Tensor {
     let init = Initializer::Uniform { low: Real(0.0), high: Real(1.0) };
     let dims = ty.dims().expect("plans have no symbols");
-    initialize(&Parameter { ty: ty.clone(), init, trainable: false }, &dims, name, 0)
+    initialize(&Parameter { ty: ty.clone(), init, trainable: false, is_state: false }, &dims, name, 0)
 }
 
 /// Both forms compute the same; only the order of sums may differ.

@@ -58,7 +58,11 @@ pub fn compare(model: &Model, mut bindings: Bindings, samples: usize) -> Result<
     let plain = graph.clone();
     let (mut graph, gradients) =
         differentiate(graph, total, None, &by).map_err(|faults| model_fault(&bound, faults))?;
-    graph.outputs = gradients.iter().enumerate().map(|(i, &value)| Output { name: i.to_string(), value }).collect();
+    graph.outputs = gradients
+        .iter()
+        .enumerate()
+        .map(|(i, &value)| Output { name: i.to_string(), value, is_update: false })
+        .collect();
     let results = evaluate(&graph, &given);
     let row = |(source, (_, gradient)): (&ValueId, (String, Array))| {
         let (name, ty) = (name(&plain, *source), plain.value_type(*source).clone());
@@ -102,7 +106,7 @@ fn weighted(graph: Graph, given: &mut BTreeMap<String, Array>, seed: u64) -> Opt
         }
     }
     let mut graph = build.finish();
-    graph.outputs = vec![Output { name: "total".to_string(), value: total? }];
+    graph.outputs = vec![Output { name: "total".to_string(), value: total?, is_update: false }];
     Some((graph, total?))
 }
 
@@ -125,6 +129,6 @@ fn drawn(ty: &TensorType, name: &str, seed: u64) -> Tensor {
         true => Initializer::Normal { mean: Real(0.0), std: Real(1.0) },
         false => Initializer::Uniform { low: Real(0.0), high: Real(2.0) },
     };
-    let parameter = Parameter { ty: ty.clone(), init, trainable: false };
+    let parameter = Parameter { ty: ty.clone(), init, trainable: false, is_state: false };
     initialize(&parameter, &ty.dims().expect("verified: all symbols are bound"), name, seed)
 }

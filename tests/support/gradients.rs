@@ -37,7 +37,7 @@ pub fn of(built: &Built, seed: u64) -> Option<Built> {
     }
     let (mut graph, gradients) = differentiate(graph, total, None, &by).ok()?;
     for (i, value) in gradients.into_iter().enumerate() {
-        graph.outputs.push(Output { name: format!("y{i}"), value });
+        graph.outputs.push(Output { name: format!("y{i}"), value, is_update: false });
     }
     Some(Built { graph, given })
 }

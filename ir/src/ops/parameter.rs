@@ -11,6 +11,8 @@ pub struct Parameter {
     pub init: Initializer,
     /// False for statistics that are kept, not learned.
     pub trainable: bool,
+    /// Whether it belongs to a session, whose runs may replace it, and not to the executable.
+    pub is_state: bool,
 }
 
 /// What a parameter starts as. Fans are PyTorch's: for a weight `[out, in, k...]` the fan in is `in * k...`, the fan out

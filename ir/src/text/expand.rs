@@ -514,7 +514,7 @@ impl<'v> Expander<'v> {
                 return None;
             }
             let init = init.remove(spec.field).unwrap_or(spec.init);
-            let op = Op::Parameter(Parameter { ty: spec.ty, init, trainable: spec.trainable });
+            let op = Op::Parameter(Parameter { ty: spec.ty, init, trainable: spec.trainable, is_state: false });
             let node = self.builder.node(&parameter, op, &[]);
             if !self.define(what, &parameter, Some(node), layer.kind_span.clone()) {
                 return None;

@@ -354,7 +354,8 @@ impl<'v> Reader<'v> {
                         }
                         None => {
                             let init = parameter.init.unwrap_or_else(|| default_init(&ty));
-                            let op = Op::Parameter(Parameter { ty, init, trainable: parameter.trainable });
+                            let op =
+                                Op::Parameter(Parameter { ty, init, trainable: parameter.trainable, is_state: false });
                             self.file.builder.set_span(Some(value.span.clone()));
                             Some(self.file.builder.node(&name.text, op, &[]))
                         }
