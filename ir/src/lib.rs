@@ -13,6 +13,7 @@ pub mod kernel;
 pub mod model;
 pub mod ops;
 pub mod plan;
+pub mod recipe;
 pub mod tensor;
 pub mod text;
 pub mod verify;
