@@ -2,6 +2,8 @@
 //!
 //! Names, defaults and meanings are those of `torch.optim`; a [`Rate`] is a factor of the optimiser's learning rate.
 
+mod check;
+
 use crate::diagnostic::Span;
 use crate::model::Model;
 use crate::ops::{Op, Real};
