@@ -7,8 +7,9 @@ use crate::ir::model::Image;
 use crate::ir::ops::Op;
 use crate::ir::ops::loss::class_axis;
 use crate::ir::recipe::{Network, Source};
-use crate::ir::{self, DType, Diagnostic, Diagnostics, Dim, TensorType};
+use crate::ir::{self, Bindings, DType, Diagnostic, Diagnostics, Dim, Graph, TensorType};
 use crate::model::Model;
+use crate::passes::train::{self, StepOptions, Training};
 use std::path::{Path, PathBuf};
 
 /// How a network is trained, and the network.
@@ -159,6 +160,53 @@ impl Recipe {
         let images = &self.model.definition().images;
         let image: Option<Image> = images.iter().find(|(input, _)| input == name).map(|(_, image)| image.clone());
         Ok(Wanted { input: input.clone(), image, target, labels })
+    }
+
+    /// The lengths of the symbols of the network's input for steps of `batch` examples: of the first axis, and of the
+    /// others as the examples have them.
+    ///
+    /// # Errors
+    /// Where the network is of another batch, and as [`Recipe::wanted`].
+    pub fn sizes(&self, batch: usize, data: Option<&Dataset>) -> Result<Bindings, Error> {
+        let input = self.wanted()?.input;
+        if let Some(fixed) = input.shape.first().and_then(Dim::known).filter(|fixed| *fixed != batch) {
+            let fault = Diagnostic::new("the network is of another batch").at(self.definition.place(&["batch"]));
+            let fault = fault.expected(format!("{fixed} examples a step (the input is {input})"));
+            let help = "give the first axis of the input a symbol: `shape: [N, ...]`";
+            return Err(self.fault(fault.found(format!("{batch}")).help(help)));
+        }
+        let lengths = match data {
+            Some(data) => data.input_type(batch).dims().unwrap_or_default(),
+            None => vec![batch],
+        };
+        let named = |(dim, length): (&Dim, usize)| {
+            let mut names = Vec::new();
+            dim.collect_symbols(&mut names);
+            names.pop().filter(|name| *dim == Dim::symbol(name)).map(|name| (name, length))
+        };
+        Ok(input.shape.iter().zip(lengths).filter_map(named).collect())
+    }
+
+    /// The graph of one step: forward, loss, backward, updates.
+    ///
+    /// # Errors
+    /// Symbols without a value; where the loss does not fit the network, or a layer cannot be trained.
+    pub fn step(&self, sizes: &Bindings, options: &StepOptions) -> Result<Graph, Error> {
+        let model = self.model.bind(sizes)?;
+        let step = train::step(model.graph().clone(), &Training::from(&self.definition), options);
+        step.map_err(|faults| self.step_fault(faults))
+    }
+
+    /// Faults of a graph that was made of the network and the training: their places are in the text of either.
+    pub(crate) fn step_fault(&self, faults: Diagnostics) -> Error {
+        let loss = &self.definition.objective.span;
+        match faults.0.iter().any(|fault| fault.span.is_none() || fault.span == *loss) {
+            true => {
+                let own = faults.0.into_iter().filter(|fault| fault.span.is_none() || fault.span == *loss);
+                self.fault(Diagnostics(own.collect()))
+            }
+            false => self.model.fault(faults),
+        }
     }
 
     /// The type of the output that the loss is of.

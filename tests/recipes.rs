@@ -6,6 +6,7 @@ use fusewright::data::Order;
 use fusewright::ir::recipe::{Network, Optimizer};
 use fusewright::ir::tensor::Data;
 use fusewright::ir::{Tensor, TensorType, ops, text};
+use fusewright::passes::train::StepOptions;
 use fusewright::{Recipe, ir};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -110,6 +111,32 @@ fn digits_come_in_batches() {
         assert!(pixels.iter().all(|pixel| (0.0..=1.0).contains(pixel)) && pixels.contains(&1.0));
     }
     assert!(counts.iter().all(|count| (650..950).contains(count)), "{counts:?}");
+}
+
+/// What does not fit is told at its place, in the file that it is in.
+#[test]
+fn steps_that_cannot_be_are_told() {
+    let step = |model: &str, training: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("m.ron"), model).unwrap();
+        fs::write(folder.path().join("t.ron"), training).unwrap();
+        let recipe = Recipe::load(folder.path().join("t.ron")).unwrap();
+        let options = StepOptions { steps_per_epoch: 1, total_steps: 1 };
+        let step = recipe.sizes(recipe.definition().batch, None).and_then(|sizes| recipe.step(&sizes, &options));
+        step.map_err(|error| error.render(false).replace(&folder.path().display().to_string(), "FOLDER"))
+    };
+    let told = training(r#"model: "m.ron","#);
+    assert!(step(NET, &told).is_ok());
+    let fixed = step(&NET.replace('N', "3"), &told).unwrap_err();
+    assert!(fixed.contains("--> FOLDER/t.ron:5:12") && fixed.contains("expected: 3 examples a step"), "{fixed}");
+    let class = step(NET, &told.replace("MSELoss", "MSELoss(reduction: \"batchmean\")")).unwrap_err();
+    assert!(class.contains("--> FOLDER/t.ron:3:11") && class.contains("batchmean"), "{class}");
+    let rounded = NET.replace(
+        "layers: [",
+        "layers: [Dense(name: \"b\", out: 2), ArgMax(name: \"top\", dim: 1, keepdim: true), Cast(to: f32), ",
+    );
+    let rounded = step(&rounded, &told).unwrap_err();
+    assert!(rounded.contains("--> FOLDER/m.ron:1:"), "{rounded}");
 }
 
 fn refused(files: &[(&str, &str)]) -> String {

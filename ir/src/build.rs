@@ -133,6 +133,11 @@ impl GraphBuilder {
         self.graph.outputs.push(Output { name: name.to_string(), value, is_update: false });
     }
 
+    /// Makes no value a result any more.
+    pub fn clear_outputs(&mut self) {
+        self.graph.outputs.clear();
+    }
+
     /// Makes a value take the place of a parameter that is state, when the run is over.
     pub fn update(&mut self, state: ValueId, value: ValueId) {
         let name = self.graph.node(state.node).name.clone();

@@ -3,6 +3,8 @@
 //! Names, defaults and meanings are those of `torch.optim`; a [`Rate`] is a factor of the optimiser's learning rate.
 //! [`crate::text`] has the form of the file.
 
+mod check;
+
 use crate::diagnostic::{Diagnostics, Source as Text, Span};
 use crate::model::Model;
 use crate::ops::{Op, Real};

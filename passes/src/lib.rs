@@ -3,6 +3,7 @@
 //! | stage | function | in -> out |
 //! |---|---|---|
 //! | differentiate | [`differentiate::differentiate`] | graph -> graph with the nodes of gradients |
+//! | train | [`train::step`] | graph -> graph of a whole training step |
 //! | optimise | [`pipeline::run`] | graph -> graph, pass by pass |
 //! | lower | [`lower::lower`] | graph -> one kernel a node |
 //! | fuse | [`fuse::fuse`] | kernels -> fewer kernels, with the reason for every edge |
@@ -23,3 +24,4 @@ pub mod place;
 pub mod plan;
 pub mod remove_dead;
 pub mod simplify;
+pub mod train;

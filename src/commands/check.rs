@@ -7,6 +7,7 @@ use super::summary::layers;
 use super::table::{Table, grouped};
 use clap::Args;
 use fusewright::data::files;
+use fusewright::passes::train::StepOptions;
 use fusewright::{Error, Model, Recipe, ir};
 use std::io::Write;
 
@@ -39,17 +40,22 @@ impl Check {
     fn training(&self, out: &mut Output) -> Result<(), Failure> {
         let recipe = Recipe::load(&self.model.model)?;
         self.whole(recipe.model())?;
-        let sizes = match recipe.data()? {
+        let data = recipe.data()?;
+        let train = data.as_ref().map(|(train, _)| train);
+        let mut sizes = recipe.sizes(recipe.definition().batch, train)?;
+        sizes.extend(self.model.bindings(None)?);
+        recipe.step(&sizes, &StepOptions { steps_per_epoch: 1, total_steps: 1 })?;
+        if self.gradients {
+            return self.compare(recipe.model(), out);
+        }
+        let examples = match &data {
             None => "no data".to_string(),
             Some((train, None)) => format!("{} examples", grouped(train.len() as u64)),
             Some((train, Some(test))) => {
                 format!("{} examples, {} to evaluate with", grouped(train.len() as u64), grouped(test.len() as u64))
             }
         };
-        if self.gradients {
-            return self.compare(recipe.model(), out);
-        }
-        Ok(writeln!(out, "{}: sound ({}; {sizes})", self.model.model.display(), told(recipe.model()))?)
+        Ok(writeln!(out, "{}: sound ({}; {examples})", self.model.model.display(), told(recipe.model()))?)
     }
 
     /// The files of a model, and the sizes that are given.

@@ -164,8 +164,14 @@ mod tests {
         let text = table.columns(&names(&["c, d"])).unwrap()[0];
         assert_eq!(table.texts(text).collect::<Vec<_>>(), ["x", "y \"z\""]);
         assert_eq!(table.place(1, 0), "`t.csv` line 4, column `a`");
-        let windows = super::tests::table(b"a,b\r\n1,2\r\n\r\n3,4\r\n5,6").unwrap();
-        assert_eq!(windows.rows.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [2, 4, 5]);
+    }
+
+    #[test]
+    fn lines_are_counted_as_they_are_written() {
+        for text in [b"a,b\r\n1,2\r\n\r\n3,4\r\n5,6".as_slice(), b"a,b\n1,2\n\n3,4\n5,6\n"] {
+            let rows = table(text).unwrap().rows;
+            assert_eq!(rows.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [2, 4, 5]);
+        }
     }
 
     #[test]

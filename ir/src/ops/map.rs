@@ -252,6 +252,10 @@ functions! {
     Where(condition, yes, no) Select "the second where the first holds, else the third"
         => condition.choose(yes, no)
         => if condition != 0.0 { yes } else { no };
+    WhereFinite(guard, yes, no) Float "the second where the first is finite, else the third"
+        => guard.abs().is(CompareOp::Le, f64::from(f32::MAX)).choose(yes, no)
+        // A machine's numbers are infinite beyond those of f32.
+        => if guard.value().abs() <= f64::from(f32::MAX) { yes } else { no };
 }
 
 /// The constants of Klambauer et al. 2017, to all digits of f64.

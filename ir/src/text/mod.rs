@@ -86,7 +86,7 @@
 //! | section | what it holds | where nothing is said |
 //! |---|---|---|
 //! | `fusewright` | the version of the form: 1 | |
-//! | `model` | a model file in the folder of this one, or a model: `(inputs: [...], layers: [...])` | |
+//! | `model` | a model file in the folder of this one, or a model: `(inputs: [...], layers: [...])`; its parameters start as its initialisers say, whatever `weights` it names | |
 //! | `loss` | a loss layer with its attributes, its reduction not `"none"` | |
 //! | `output` | the output of the network that the loss is of | the only output |
 //! | `target` | what the output should be: an input of the network, or the name of a new one | `"labels"` for losses of classes (`CrossEntropyLoss`, `NLLLoss`), else `"targets"` |

@@ -5,8 +5,8 @@ use super::faults::Faults;
 use super::sections::{Form, check_path, read_inline};
 use super::value::{Field, Kind, Value};
 use crate::diagnostic::{Diagnostic, Diagnostics, closest};
-use crate::ops::{LAYERS, Op, Real, layer_kind};
-use crate::recipe::{Clip, Data, Metric, Network, Objective, Rate, Recipe, Schedule, Source, Time};
+use crate::ops::{LAYERS, Mismatch, Op, layer_kind};
+use crate::recipe::{Clip, Data, Metric, Network, Objective, Optimizer, Rate, Recipe, Schedule, Source};
 use serde::Deserialize;
 use std::collections::HashMap;
 
@@ -88,8 +88,7 @@ impl<'v> Reader<'v> {
     fn read(&mut self, path: &str, text: &str) -> Option<Recipe> {
         let model = self.model(path, text);
         let objective = self.objective();
-        let optimizer = self.required("optimizer", "Sgd(lr: 0.1)").and_then(|field| self.plain(field));
-        self.learning_rate();
+        let optimizer = self.optimizer();
         let rate = self.rate();
         let clip = self.clip();
         let metrics = self.metrics(objective.as_ref());
@@ -227,94 +226,49 @@ impl<'v> Reader<'v> {
         }
     }
 
-    /// The optimiser's other numbers are checked where its graph is built.
-    fn learning_rate(&mut self) {
-        let Some(lr) = self.sections.get("optimizer").and_then(|field| field.value.field("lr")) else { return };
-        if let Ok(Real(number)) = Real::deserialize(lr) {
-            self.range("optimizer", "lr", Some(lr), number.is_finite() && number >= 0.0, "a number, 0 or more");
-        }
+    fn optimizer(&mut self) -> Option<Optimizer> {
+        let field = self.required("optimizer", "Sgd(lr: 0.1)")?;
+        let optimizer: Optimizer = self.plain(field)?;
+        self.sensible("optimizer", &field.value, optimizer.check());
+        Some(optimizer)
     }
 
+    /// A schedule, or `(warmup: ..., schedule: ...)`.
     fn rate(&mut self) -> Rate {
         let Some(field) = self.sections.get("rate").copied() else { return Rate::default() };
-        let (warmup, schedule) = match &field.value.kind {
-            Kind::Struct(None, fields) => {
-                let [warmup, schedule] = self.parts("rate", fields, ["warmup", "schedule"]);
-                (warmup, schedule)
-            }
-            _ => (None, Some(field)),
+        let [warmup, schedule] = match &field.value.kind {
+            Kind::Struct(None, fields) => self.parts("rate", fields, ["warmup", "schedule"]),
+            _ => [None, Some(field)],
         };
-        let warmup = warmup.and_then(|field| self.warmup(field));
-        let Some(field) = schedule else { return Rate { warmup, schedule: Schedule::default() } };
-        let schedule: Option<Schedule> = self.plain_of("rate", field);
-        if let Some(schedule) = schedule {
-            self.schedule(&field.value, schedule);
+        let warmup = warmup.and_then(|field| self.plain_of("rate", field).map(|warmup| (field, warmup)));
+        if let Some((field, warmup)) = warmup {
+            let alone = Rate { warmup: Some(warmup), schedule: Schedule::default() };
+            self.sensible("rate", &field.value, alone.check());
         }
-        Rate { warmup, schedule: schedule.unwrap_or_default() }
-    }
-
-    fn warmup(&mut self, field: &'v Field) -> Option<(Time, Real)> {
-        let (time, Real(from)) = self.plain_of("rate", field)?;
-        self.time("warmup", Some(&field.value), time);
-        self.range(
-            "rate",
-            "warmup",
-            Some(&field.value),
-            (0.0..=1.0).contains(&from),
-            "a factor from 0 to 1 to rise from",
-        );
-        Some((time, Real(from)))
-    }
-
-    fn schedule(&mut self, value: &Value, schedule: Schedule) {
-        let positive = "a number greater than 0";
-        let factor = "a factor, 0 or more";
-        let mut range =
-            |name: &str, fits: bool, expected: &str| self.range("rate", name, value.field(name), fits, expected);
-        let over = match schedule {
-            Schedule::Constant => None,
-            Schedule::Step { every, gamma: Real(gamma) } => {
-                range("gamma", gamma.is_finite() && gamma >= 0.0, factor);
-                self.time("every", value.field("every"), every);
-                None
-            }
-            Schedule::Cosine { over, to: Real(to) } => {
-                range("to", to.is_finite() && to >= 0.0, factor);
-                over
-            }
-            Schedule::OneCycle { over, pct_start, div_factor, final_div_factor } => {
-                range("pct_start", (0.0..=1.0).contains(&pct_start.0), "a part from 0 to 1");
-                for (name, Real(divisor)) in [("div_factor", div_factor), ("final_div_factor", final_div_factor)] {
-                    range(name, divisor.is_finite() && divisor > 0.0, positive);
-                }
-                over
-            }
-        };
-        if let Some(over) = over {
-            self.time("over", value.field("over"), over);
+        let read = schedule.and_then(|field| self.plain_of("rate", field).map(|schedule| (field, schedule)));
+        if let Some((field, schedule)) = read {
+            self.sensible("rate", &field.value, Rate { warmup: None, schedule }.check());
         }
-    }
-
-    fn time(&mut self, name: &str, place: Option<&Value>, time: Time) {
-        let fits = match time {
-            Time::Steps(steps) => steps > 0,
-            Time::Epochs(Real(epochs)) => epochs.is_finite() && epochs > 0.0,
-        };
-        self.range("rate", name, place, fits, "a time greater than 0: `Steps(100)` or `Epochs(0.5)`");
+        Rate {
+            warmup: warmup.map(|(_, warmup)| warmup),
+            schedule: read.map_or(Schedule::default(), |(_, schedule)| schedule),
+        }
     }
 
     fn clip(&mut self) -> Option<Clip> {
         let field = self.sections.get("clip").copied()?;
-        let clip = self.plain(field)?;
-        let (Clip::Norm(Real(limit)) | Clip::Value(Real(limit))) = clip;
-        self.range(
-            "training file",
-            "clip",
-            Some(&field.value),
-            limit.is_finite() && limit > 0.0,
-            "a number greater than 0",
-        );
+        let clip: Clip = self.plain(field)?;
+        self.sensible("training file", &field.value, clip.check());
         Some(clip)
+    }
+
+    /// A number that makes no sense is a fault at its field; where it has none of its own, at `value`.
+    fn sensible(&mut self, what: &str, value: &Value, checked: Result<(), Mismatch>) {
+        if let Err(mismatch) = checked {
+            let name = mismatch.field.unwrap_or_default();
+            let place = value.field(name).unwrap_or(value).span.clone();
+            self.faults.mismatch(format!("{what}: `{name}` does not fit"), place, mismatch);
+        }
     }
 
     fn metrics(&mut self, objective: Option<&Objective>) -> Vec<Metric> {
@@ -425,13 +379,6 @@ impl<'v> Reader<'v> {
             }
         }
         parts
-    }
-
-    /// A fault unless a number `fits`; defaults, which have no place, do.
-    fn range(&mut self, what: &str, name: &str, place: Option<&Value>, fits: bool, expected: &str) {
-        if let (false, Some(place)) = (fits, place) {
-            self.unfit(what, name, place, expected);
-        }
     }
 }
 

@@ -280,6 +280,7 @@ pub fn cases() -> Vec<Case> {
         case("Var", f32(&[3, 17])),
         case("Var(dim: [0, 2], correction: 0, keepdim: true)", f32(&[3, 4, 5])),
         case("Where", [boolean(&[4, 9]), f32(&[9]), f32(&[4, 1])]),
+        case("WhereFinite", [f32(&[]), f32(&[4, 9]), f32(&[9])]),
         case("Xor", [boolean(&[9]), boolean(&[9])]),
     ]
 }
