@@ -38,6 +38,7 @@ mod executable;
 mod initialize;
 mod model;
 mod recipe;
+mod trainer;
 mod weights;
 
 pub use compile::{Compilation, Options, constant_bytes, machine, pass_names};
@@ -46,6 +47,7 @@ pub use executable::{Executable, Planned, Session, reference};
 pub use initialize::initialize;
 pub use model::Model;
 pub use recipe::Recipe;
+pub use trainer::{Event, Scores, Trainer};
 pub use weights::Weights;
 
 pub use fusewright_ir as ir;

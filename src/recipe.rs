@@ -197,6 +197,16 @@ impl Recipe {
         step.map_err(|faults| self.step_fault(faults))
     }
 
+    /// The graph of the loss and the metrics, without updates.
+    ///
+    /// # Errors
+    /// As [`Recipe::step`].
+    pub fn evaluation(&self, sizes: &Bindings) -> Result<Graph, Error> {
+        let model = self.model.bind(sizes)?;
+        let Training { objective, metrics, .. } = Training::from(&self.definition);
+        train::evaluation(model.graph().clone(), objective, metrics).map_err(|faults| self.step_fault(faults))
+    }
+
     /// Faults of a graph that was made of the network and the training: their places are in the text of either.
     pub(crate) fn step_fault(&self, faults: Diagnostics) -> Error {
         let loss = &self.definition.objective.span;

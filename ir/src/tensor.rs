@@ -262,6 +262,11 @@ pub struct Tensor {
 }
 
 impl Tensor {
+    /// A tensor of zeros, or of false.
+    pub fn zeros(dtype: DType, dims: &[usize]) -> Tensor {
+        Tensor::new(dims, Data::zeros(dtype, dims.iter().product()))
+    }
+
     /// A tensor of `dims` over `data` in row-major order.
     ///
     /// # Panics

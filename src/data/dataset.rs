@@ -139,6 +139,11 @@ impl Dataset {
         self.len == 0
     }
 
+    /// The shape of the input of one example.
+    pub fn input_dims(&self) -> &[usize] {
+        &self.inputs.dims
+    }
+
     /// The type of the input of `n` examples.
     pub fn input_type(&self, n: usize) -> TensorType {
         self.inputs.ty(n)

@@ -1,0 +1,524 @@
+//! Training: the plans of steps and evaluations, and the state that all of them share.
+
+mod blame;
+mod checkpoint;
+
+use crate::compile::{Compilation, Options, compile_graph};
+use crate::data::{Dataset, Order};
+use crate::error::Error;
+use crate::initialize::initialize;
+use crate::ir::plan::Plan;
+use crate::ir::{Bindings, Diagnostic, Diagnostics, Dim, Graph, Tensor, TensorType};
+use crate::passes::train::StepOptions;
+use crate::recipe::Recipe;
+use crate::runtime::{self, RunError, Settings, State, Threads, View, ViewMut};
+use crate::weights::Weights;
+use smallvec::SmallVec;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// A network in training. A step is one plan: forward, loss, backward, and the updates of parameters in their places; it
+/// allocates nothing.
+///
+/// ```
+/// use fusewright::{Options, Recipe, Tensor, Trainer};
+///
+/// let recipe = Recipe::parse(
+///     r#"(
+///         fusewright: 1,
+///         model: (inputs: [(name: "x", shape: [N, 1])], layers: [Dense(name: "line", out: 1)]),
+///         loss: MSELoss,
+///         optimizer: Sgd(lr: 0.1),
+///         batch: 4,
+///         epochs: 100,
+///     )"#,
+/// )?;
+/// let mut trainer = Trainer::new(recipe, None, Options::default())?;
+/// let x = Tensor::from_vec(&[4, 1], vec![-1f32, 0.0, 1.0, 2.0]);
+/// let y = Tensor::from_vec(&[4, 1], vec![-2f32, 1.0, 4.0, 7.0]);
+/// for _ in 0..200 {
+///     trainer.step(&[("x", &x), ("targets", &y)])?;
+/// }
+/// assert!(trainer.step(&[("x", &x), ("targets", &y)])?.loss < 1e-6);
+/// let slope = trainer.tensor("line.weight").expect("the layer has a weight");
+/// assert!((slope.as_slice::<f32>().unwrap()[0] - 3.0).abs() < 1e-2);
+/// # Ok::<(), fusewright::Error>(())
+/// ```
+pub struct Trainer {
+    recipe: Recipe,
+    options: Options,
+    length: StepOptions,
+    /// The symbols of the network's inputs, for the recipe's batch.
+    sizes: Bindings,
+    state: State,
+    running: Vec<Running>,
+    order: Option<Order>,
+    /// Where examples are put, for steps and for evaluations of each number of them.
+    batches: Vec<Batch>,
+    /// The names of the network's input and of the target.
+    names: [Arc<str>; 2],
+}
+
+/// What a run says beside what it changes: means over its examples.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Scores {
+    /// The loss.
+    pub loss: f32,
+    /// The metrics of the recipe, in their order; 0 where it has fewer.
+    pub metrics: [f32; Scores::MOST],
+}
+
+impl Scores {
+    /// More metrics than there are kinds of them.
+    pub const MOST: usize = 3;
+
+    /// The sum of `self` and of so many times `other`.
+    fn plus(mut self, other: Scores, times: f32) -> Scores {
+        self.loss += other.loss * times;
+        self.metrics.iter_mut().zip(other.metrics).for_each(|(sum, own)| *sum += own * times);
+        self
+    }
+}
+
+/// What is going on in [`Trainer::fit`].
+#[derive(Clone, Copy, Debug)]
+pub enum Event {
+    /// A step is done.
+    Step {
+        /// Steps done since the training began.
+        step: u64,
+        /// Its scores, before its update.
+        scores: Scores,
+        /// Its examples.
+        examples: usize,
+    },
+    /// All examples were seen once more.
+    Epoch {
+        /// How often they were seen.
+        epoch: u64,
+        /// The mean over the steps of the epoch that this call did.
+        train: Scores,
+        /// Of the examples to evaluate with.
+        test: Option<Scores>,
+        /// Of the epoch, evaluation not included.
+        time: Duration,
+    },
+}
+
+/// Which graph a plan is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Step,
+    Evaluation,
+}
+
+/// A plan in use.
+struct Running {
+    kind: Kind,
+    session: runtime::Session,
+    compilation: Compilation,
+    /// The types of its inputs, by name.
+    inputs: Vec<(String, TensorType)>,
+    /// The names of its results, the loss first.
+    results: Vec<String>,
+}
+
+/// A batch of examples.
+struct Batch {
+    input: Tensor,
+    target: Option<Tensor>,
+}
+
+impl Trainer {
+    /// The training of a recipe on so many examples as `data` has, from initial parameters by the recipe's seed, or from
+    /// `options.weights`. The step's plan is compiled. Without data an epoch is one step, and symbols of the network other
+    /// than the batch have their values in `options.bindings`.
+    ///
+    /// # Errors
+    /// Where the loss does not fit the network, a layer cannot be trained with, sizes or weights do not fit.
+    pub fn new(recipe: Recipe, data: Option<&Dataset>, mut options: Options) -> Result<Trainer, Error> {
+        let definition = recipe.definition();
+        let batch = definition.batch;
+        let order = data.map(|data| Order::new(data.len(), batch, definition.seed));
+        let steps_per_epoch = order.as_ref().map_or(1, |order| order.batches().max(1)) as u64;
+        let total_steps = steps_per_epoch * definition.epochs.max(1) as u64;
+        let mut sizes = recipe.sizes(batch, data)?;
+        if let Some(rest) = data.map(|data| data.len() % batch).filter(|&rest| rest > 0) {
+            // That the last batch of an epoch is smaller is told of now, not then.
+            recipe.sizes(rest, data)?;
+        }
+        for (name, &n) in &options.bindings {
+            sizes.insert(name.clone(), n);
+        }
+        let weights = match options.weights.take() {
+            Some(weights) => weights.fit(recipe.model().graph())?,
+            None => Weights::initialized(recipe.model().graph(), definition.seed),
+        };
+        let length = StepOptions { steps_per_epoch, total_steps };
+        let first = Running::new(&recipe, Kind::Step, &sizes, &length, &options)?;
+        let state = initial(&first, &weights, definition.seed)?;
+        let target = definition.objective.target.as_str();
+        let input = first.inputs.iter().map(|(name, _)| name.as_str()).find(|name| *name != target).unwrap_or(target);
+        let names = [input.into(), target.into()];
+        let (running, batches) = (vec![first], Vec::new());
+        Ok(Trainer { recipe, options, length, sizes, state, running, order, batches, names })
+    }
+
+    /// What is trained, and how.
+    pub fn recipe(&self) -> &Recipe {
+        &self.recipe
+    }
+
+    /// How long the training is.
+    pub fn length(&self) -> StepOptions {
+        self.length
+    }
+
+    /// The names of the metrics, in their order.
+    pub fn metrics(&self) -> &[String] {
+        &self.running[0].results[1..]
+    }
+
+    /// The steps that were done since the training began: those before a checkpoint included.
+    pub fn steps(&self) -> u64 {
+        match self.state.get(COUNTER).as_ref().and_then(|step| step.as_slice::<i32>()?.first().copied()) {
+            Some(step) => step.max(0) as u64,
+            None => 0,
+        }
+    }
+
+    /// One step on these inputs, of the network and of the loss. The first of a batch of another size compiles; all others
+    /// allocate nothing.
+    ///
+    /// # Errors
+    /// Inputs that are missing or do not fit, indices out of range, and a loss that is not finite: parameters and optimiser
+    /// are then as they were before.
+    pub fn step(&mut self, inputs: &[(&str, &Tensor)]) -> Result<Scores, Error> {
+        self.step_profiled(inputs, &mut [])
+    }
+
+    /// As [`Trainer::step`]; `times` gets the time of each kernel of the plan.
+    ///
+    /// # Errors
+    /// As [`Trainer::step`].
+    pub fn step_profiled(&mut self, inputs: &[(&str, &Tensor)], times: &mut [Duration]) -> Result<Scores, Error> {
+        let scores = self.run(Kind::Step, inputs, times)?;
+        if !scores.loss.is_finite() {
+            return Err(self.blame(inputs, scores.loss));
+        }
+        Ok(scores)
+    }
+
+    /// The loss and the metrics on these inputs as inference computes them. Nothing is changed.
+    ///
+    /// # Errors
+    /// Inputs that are missing or do not fit, and indices out of range.
+    pub fn score(&mut self, inputs: &[(&str, &Tensor)]) -> Result<Scores, Error> {
+        self.run(Kind::Evaluation, inputs, &mut [])
+    }
+
+    /// The mean scores over all examples of a set, as [`Trainer::score`] gives them.
+    ///
+    /// # Errors
+    /// As [`Trainer::score`].
+    pub fn evaluate(&mut self, data: &Dataset) -> Result<Scores, Error> {
+        let mut sum = Scores::default();
+        let numbers: Vec<usize> = (0..data.len()).collect();
+        for examples in numbers.chunks(self.recipe.definition().batch) {
+            let scores = self.on(data, examples, |trainer, inputs| trainer.score(inputs))?;
+            sum = sum.plus(scores, examples.len() as f32);
+        }
+        Ok(Scores::default().plus(sum, 1.0 / data.len().max(1) as f32))
+    }
+
+    /// Trains on a set until the recipe's epochs are over, and evaluates on another after each, if there is one. Goes on
+    /// where the last call, or the checkpoint, left off; `observe` may end it after any step or epoch.
+    ///
+    /// # Errors
+    /// As [`Trainer::step`].
+    ///
+    /// # Panics
+    /// If the trainer was not made for a set of so many examples.
+    pub fn fit(
+        &mut self,
+        train: &Dataset,
+        test: Option<&Dataset>,
+        mut observe: impl FnMut(&mut Trainer, Event) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        let per_epoch = self.length.steps_per_epoch;
+        let mut order = self.order.take().expect("the trainer was made for examples");
+        assert_eq!(order.batches() as u64, per_epoch, "the trainer was made for another number of examples");
+        let result = self.fit_in(&mut order, train, test, &mut observe);
+        self.order = Some(order);
+        result
+    }
+
+    fn fit_in(
+        &mut self,
+        order: &mut Order,
+        train: &Dataset,
+        test: Option<&Dataset>,
+        observe: &mut impl FnMut(&mut Trainer, Event) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        let per_epoch = self.length.steps_per_epoch;
+        let mut step = self.steps();
+        while step < self.length.total_steps {
+            let (epoch, begun) = (step / per_epoch, Instant::now());
+            let (mut sum, mut seen) = (Scores::default(), 0);
+            while step / per_epoch == epoch {
+                let examples = order.batch(epoch, (step % per_epoch) as usize);
+                let scores = self.on(train, examples, |trainer, inputs| trainer.step(inputs))?;
+                step += 1;
+                seen += examples.len();
+                sum = sum.plus(scores, examples.len() as f32);
+                let event = Event::Step { step, scores, examples: examples.len() };
+                if observe(self, event).is_break() {
+                    return Ok(());
+                }
+            }
+            let time = begun.elapsed();
+            let train = Scores::default().plus(sum, 1.0 / seen as f32);
+            let test = test.map(|test| self.evaluate(test)).transpose()?;
+            if observe(self, Event::Epoch { epoch: epoch + 1, train, test, time }).is_break() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Does something with a batch of examples.
+    fn on(
+        &mut self,
+        data: &Dataset,
+        examples: &[usize],
+        action: impl FnOnce(&mut Trainer, &[(&str, &Tensor)]) -> Result<Scores, Error>,
+    ) -> Result<Scores, Error> {
+        let fits = |batch: &Batch| batch.input.dims().split_first() == Some((&examples.len(), data.input_dims()));
+        let place = match self.batches.iter().position(fits) {
+            Some(place) => place,
+            None => {
+                let zeros = |ty: TensorType| Tensor::zeros(ty.dtype, &ty.dims().expect("examples have sizes"));
+                let (input, target) = (data.input_type(examples.len()), data.target_type(examples.len()));
+                self.batches.push(Batch { input: zeros(input), target: target.map(zeros) });
+                self.batches.len() - 1
+            }
+        };
+        let mut batch = self.batches.swap_remove(place);
+        match &mut batch.target {
+            Some(target) => data.fill(examples, &mut batch.input, target),
+            None => data.fill_input(examples, &mut batch.input),
+        }
+        let [input, target] = self.names.clone();
+        let result = match &batch.target {
+            Some(values) => action(self, &[(&input, &batch.input), (&target, values)]),
+            None => action(self, &[(&input, &batch.input)]),
+        };
+        self.batches.push(batch);
+        result
+    }
+
+    /// Runs a plan that fits the inputs.
+    fn run(&mut self, kind: Kind, inputs: &[(&str, &Tensor)], times: &mut [Duration]) -> Result<Scores, Error> {
+        let known = self.running.iter().position(|running| running.kind == kind && running.takes(inputs));
+        let place = match known {
+            Some(place) => place,
+            None => {
+                let sizes = self.sizes_of(inputs);
+                let running = Running::new(&self.recipe, kind, &sizes, &self.length, &self.options)?;
+                running.check(inputs)?;
+                self.running.push(running);
+                self.running.len() - 1
+            }
+        };
+        Ok(self.running[place].run(&mut self.state, inputs, times)?)
+    }
+
+    /// The sizes of these inputs: a batch of their number of examples.
+    fn sizes_of(&self, inputs: &[(&str, &Tensor)]) -> Bindings {
+        let mut sizes = self.sizes.clone();
+        for (name, tensor) in inputs {
+            let node = self.recipe.model().graph().find(name);
+            let Some(ty) = node.map(|id| &self.recipe.model().graph().node(id).types[0]) else { continue };
+            for (dim, &length) in ty.shape.iter().zip(tensor.dims()) {
+                if let Some(symbol) = symbol_of(dim) {
+                    sizes.insert(symbol, length);
+                }
+            }
+        }
+        sizes
+    }
+
+    /// The plan of a step of the recipe's batch.
+    pub fn plan(&self) -> &Plan {
+        self.running[0].session.executable().plan()
+    }
+
+    /// How the step's plan came to be.
+    pub fn compilation(&self) -> &Compilation {
+        &self.running[0].compilation
+    }
+
+    /// The machine code of the step's plan.
+    pub fn executable(&self) -> &runtime::Executable {
+        self.running[0].session.executable()
+    }
+
+    /// The types of the step's inputs, by name.
+    pub fn inputs(&self) -> &[(String, TensorType)] {
+        &self.running[0].inputs
+    }
+
+    /// A copy of a parameter, or of a part of the optimiser's state.
+    pub fn tensor(&self, name: &str) -> Option<Tensor> {
+        self.state.get(name)
+    }
+
+    /// Parameters and optimiser, in their memory.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The parameters of the network as they are now.
+    pub fn weights(&self) -> Weights {
+        let mut weights = Weights::default();
+        for (name, _) in crate::weights::parameters(self.recipe.model().graph()) {
+            if let Some(tensor) = self.state.get(name) {
+                weights.insert(name, tensor);
+            }
+        }
+        weights
+    }
+
+    /// Writes parameters, optimiser and counter as safetensors, in a file that appears whole or not at all.
+    ///
+    /// # Errors
+    /// Where it cannot be written: a file of this name stays as it was.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<(), Error> {
+        checkpoint::save(&self.state, path.as_ref())
+    }
+
+    /// Goes on from a checkpoint that [`Trainer::save`] wrote: the same bits as without the pause.
+    ///
+    /// # Errors
+    /// Where it cannot be read, is damaged, or is of another training: nothing is changed then.
+    pub fn resume(&mut self, path: impl AsRef<Path>) -> Result<(), Error> {
+        checkpoint::load(&mut self.state, path.as_ref())
+    }
+}
+
+/// The state that counts steps.
+const COUNTER: &str = "step";
+
+/// The symbol that an axis is.
+fn symbol_of(dim: &Dim) -> Option<String> {
+    let mut names = Vec::new();
+    dim.collect_symbols(&mut names);
+    names.pop().filter(|name| *dim == Dim::symbol(name))
+}
+
+/// State as a training begins: parameters from `weights`, the rest as the step's graph says.
+fn initial(running: &Running, weights: &Weights, seed: u64) -> Result<State, Error> {
+    let plan = running.session.executable().plan();
+    let mut state = State::new(plan);
+    for (name, parameter) in crate::weights::parameters(&running.compilation.graph) {
+        let dims = parameter.ty.dims().expect("steps have sizes");
+        let given = weights.get(name)?;
+        let tensor = given.map_or_else(|| initialize(parameter, &dims, name, seed), |given| given.into_owned());
+        // What no kernel of the step touches is not in its plan.
+        if state.names().any(|(known, ..)| known == name) {
+            state.set(name, &tensor).map_err(|error| Error::from(Diagnostic::new(error.to_string())))?;
+        }
+    }
+    Ok(state)
+}
+
+impl Running {
+    fn new(
+        recipe: &Recipe,
+        kind: Kind,
+        sizes: &Bindings,
+        length: &StepOptions,
+        options: &Options,
+    ) -> Result<Running, Error> {
+        let begun = Instant::now();
+        let graph: Graph = match kind {
+            Kind::Step => recipe.step(sizes, length)?,
+            Kind::Evaluation => recipe.evaluation(sizes)?,
+        };
+        let differentiate = begun.elapsed();
+        let (mut compilation, plan) = compile_graph(graph, options);
+        compilation.stages.insert(0, ("differentiate", differentiate));
+        let begun = Instant::now();
+        let settings = Settings { isa: options.isa, verify: options.verify, listings: options.listings };
+        let executable = Arc::new(runtime::Executable::new(plan, settings, |_| None)?);
+        compilation.stages.push(("generate", begun.elapsed()));
+        let plan = executable.plan();
+        let ty = |port: &crate::ir::plan::Port| {
+            let buffer = plan.buffer(port.buffer);
+            (port.name.clone(), TensorType::new(buffer.dtype, buffer.dims.iter().copied()))
+        };
+        let inputs = plan.inputs.iter().map(ty).collect();
+        let results = plan.outputs.iter().map(|port| port.name.clone()).collect();
+        let threads = Threads { spin: Duration::from_micros(options.spin), ..Threads::new(options.threads) };
+        let session = runtime::Session::with_threads(executable.clone(), threads);
+        Ok(Running { kind, session, compilation, inputs, results })
+    }
+
+    /// Whether these are its inputs.
+    fn takes(&self, inputs: &[(&str, &Tensor)]) -> bool {
+        let fits = |(name, ty): &(String, TensorType)| {
+            let given = inputs.iter().find(|(given, _)| given == name);
+            given.is_some_and(|(_, tensor)| is_of(tensor, ty))
+        };
+        inputs.len() == self.inputs.len() && self.inputs.iter().all(fits)
+    }
+
+    /// Says what is wrong with inputs that it does not take.
+    fn check(&self, inputs: &[(&str, &Tensor)]) -> Result<(), Error> {
+        let mut faults = Diagnostics::default();
+        for (name, ty) in &self.inputs {
+            match inputs.iter().find(|(given, _)| given == name) {
+                None => faults.push(Diagnostic::new(format!("the input `{name}` is missing")).expected(ty.to_string())),
+                Some((_, tensor)) if !is_of(tensor, ty) => {
+                    let fault = Diagnostic::new(format!("the input `{name}` does not fit")).expected(ty.to_string());
+                    faults.push(fault.found(tensor.tensor_type().to_string()));
+                }
+                Some(_) => {}
+            }
+        }
+        for (name, _) in inputs.iter().filter(|(name, _)| self.inputs.iter().all(|(known, _)| known != name)) {
+            let known: Vec<&str> = self.inputs.iter().map(|(name, _)| name.as_str()).collect();
+            let fault = Diagnostic::new(format!("the training has no input `{name}`"));
+            faults.push(fault.expected(format!("`{}`", known.join("`, `"))));
+        }
+        Ok(faults.into_result()?)
+    }
+
+    fn run(
+        &mut self,
+        state: &mut State,
+        inputs: &[(&str, &Tensor)],
+        times: &mut [Duration],
+    ) -> Result<Scores, RunError> {
+        let views: SmallVec<[(&str, View); 4]> =
+            inputs.iter().filter_map(|(name, tensor)| Some((*name, runtime::view(tensor)?))).collect();
+        let mut scores = [[0f32]; Scores::MOST + 1];
+        let mut outputs: SmallVec<[(&str, ViewMut); Scores::MOST + 1]> =
+            self.results.iter().zip(&mut scores).map(|(name, score)| (name.as_str(), ViewMut::F32(score))).collect();
+        self.session.run_on(state, &views, &mut outputs, times)?;
+        drop(outputs);
+        let mut numbers = scores.iter().map(|[score]| *score);
+        let loss = numbers.next().unwrap_or_default();
+        let mut metrics = [0.0; Scores::MOST];
+        metrics.iter_mut().zip(numbers).for_each(|(metric, score)| *metric = score);
+        Ok(Scores { loss, metrics })
+    }
+}
+
+/// Whether a tensor is of a type without symbols.
+fn is_of(tensor: &Tensor, ty: &TensorType) -> bool {
+    let same = |(dim, n): (&Dim, &usize)| dim.known() == Some(*n);
+    tensor.dtype() == ty.dtype && tensor.dims().len() == ty.rank() && ty.shape.iter().zip(tensor.dims()).all(same)
+}

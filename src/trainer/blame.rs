@@ -1,0 +1,52 @@
+//! Which layer made a loss that is not finite: the step is done again by the evaluator, layer by layer.
+
+use super::{Kind, Trainer};
+use crate::error::Error;
+use crate::ir::evaluate::evaluate_with;
+use crate::ir::ops::Op;
+use crate::ir::{Array, Diagnostic, Tensor};
+use std::collections::BTreeMap;
+
+impl Trainer {
+    /// The fault of a step on these inputs whose loss is not finite. The state is as it was before the step.
+    pub(super) fn blame(&self, inputs: &[(&str, &Tensor)], loss: f32) -> Error {
+        let title = format!("step {}: the loss is {loss}", self.steps() + 1);
+        let fault = Diagnostic::new(title).expected("a finite loss");
+        let help = "try a lower learning rate, or `clip: Norm(1.0)`; parameters are as they were before the step";
+        let mut fault = fault.help(help);
+        let Some(running) = self.running.iter().find(|running| running.kind == Kind::Step && running.takes(inputs))
+        else {
+            return fault.into();
+        };
+        let graph = &running.compilation.graph;
+        let mut given: BTreeMap<String, Array> =
+            inputs.iter().map(|(name, tensor)| (name.to_string(), tensor.to_array())).collect();
+        for (_, node) in graph.nodes().filter(|(_, node)| matches!(node.op, Op::Parameter(_))) {
+            if let Some(tensor) = self.state.get(&node.name) {
+                given.insert(node.name.clone(), tensor.to_array());
+            }
+        }
+        let is_finite = |x: &f64| x.abs() <= f64::from(f32::MAX);
+        let mut first = None;
+        evaluate_with(graph, &given, |id, values| {
+            if first.is_none() && !values.iter().all(|value| value.data.iter().all(is_finite)) {
+                first = Some(id);
+            }
+        });
+        let Some(first) = first else {
+            return fault.found("no layer of which f64 makes a number that is not finite: f32 rounds to it").into();
+        };
+        let node = graph.node(first);
+        let what = match &node.op {
+            Op::Input(_) => "input",
+            Op::Parameter(_) => "parameter",
+            _ => "layer",
+        };
+        fault = fault.found(format!(
+            "the first number that is not finite is of {what} `{}` ({})",
+            node.name,
+            node.op.spec().name()
+        ));
+        self.recipe.step_fault(fault.at(node.span.clone()).into())
+    }
+}
