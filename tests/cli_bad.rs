@@ -21,6 +21,7 @@ impl Folder {
         npy::write(&folder.path("x.npy"), &Tensor::from_vec(&[1, 2], vec![1f32, 2.0])).unwrap();
         folder.write("images.idx", idx(8, &[2, 4, 4], 32));
         folder.write("labels.idx", idx(8, &[2], 2));
+        folder.write("t.ron", TRAINING);
         folder.write("digit.pgm", "P5 4 4 255 0123456789abcdef");
         folder
     }
@@ -64,6 +65,17 @@ const PIXELS: &str = "(
     layers: [Flatten, Dense(name: \"a\", out: 3)],
 )";
 
+const TRAINING: &str = "(
+    fusewright: 1,
+    model: \"pixels.ron\",
+    loss: CrossEntropyLoss,
+    optimizer: Sgd(lr: 0.1),
+    batch: 2,
+    epochs: 1,
+    data: (train: Idx(images: \"images.idx\", labels: \"labels.idx\")),
+)
+";
+
 fn idx(kind: u8, dims: &[u32], elements: usize) -> Vec<u8> {
     let mut bytes = vec![0, 0, kind, dims.len() as u8];
     bytes.extend(dims.iter().flat_map(|n| n.to_be_bytes()));
@@ -85,6 +97,24 @@ const EVAL: &str = "eval pixels.ron --images images.idx --labels labels.idx";
 const IMAGE: &str = "run pixels.ron --image digit.pgm";
 
 const CASES: &[Case] = &[
+    // Examples to train on.
+    ("examples_absent", |f| std::fs::remove_file(f.path("images.idx")).unwrap(), "check t.ron"),
+    ("examples_empty", |f| f.write("images.idx", idx(8, &[0, 4, 4], 0)), "check t.ron"),
+    ("examples_of_another_size", |f| f.write("images.idx", idx(8, &[2, 3, 3], 18)), "check t.ron"),
+    ("example_labels_of_another_number", |f| f.write("labels.idx", idx(8, &[3], 3)), "check t.ron"),
+    ("example_labels_out_of_range", |f| f.write("labels.idx", [idx(8, &[2], 0), vec![3, 255]].concat()), "check t.ron"),
+    (
+        "table_cells",
+        |f| {
+            let table = "Csv(file: \"t.csv\", inputs: [\"a\", \"b\"], targets: [\"y\"])";
+            let training = TRAINING.replace("pixels.ron", "m.ron").replace("CrossEntropyLoss", "MSELoss");
+            f.write("t.ron", training.replace("Idx(images: \"images.idx\", labels: \"labels.idx\")", table));
+            f.write("t.csv", "a,b,y\n1,two,3\n,5,6\n");
+        },
+        "check t.ron",
+    ),
+    ("training_without_its_model", |f| std::fs::remove_file(f.path("pixels.ron")).unwrap(), "check t.ron"),
+    ("training_in_the_place_of_a_model", |_| {}, "run t.ron"),
     // Weights.
     ("weights_absent", |_| {}, "run m.ron --input x.npy --weights none.safetensors"),
     ("weights_are_a_folder", |f| std::fs::create_dir(f.path("d")).unwrap(), "run m.ron --input x.npy --weights d"),

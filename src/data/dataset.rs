@@ -170,6 +170,20 @@ impl Dataset {
     /// Writes the examples of these numbers, one behind the other. Where the target is the input, `target` gets the same
     /// numbers. Allocates nothing.
     ///
+    /// ```
+    /// use fusewright::{Recipe, Tensor, data::Order};
+    ///
+    /// let recipe = Recipe::load("models/train_sine_1x100.ron")?;
+    /// let (train, _) = recipe.data()?.expect("it names its data");
+    /// let batch = recipe.definition().batch;
+    /// let mut order = Order::new(train.len(), batch, recipe.definition().seed);
+    /// let mut x = Tensor::from_vec(&[batch, 1], vec![0f32; batch]);
+    /// let mut y = x.clone();
+    /// train.fill(order.batch(0, 0), &mut x, &mut y); // the first batch of the first epoch
+    /// assert!((y.as_slice::<f32>().unwrap()[0] - x.as_slice::<f32>().unwrap()[0].sin()).abs() < 1e-6);
+    /// # Ok::<(), fusewright::Error>(())
+    /// ```
+    ///
     /// # Panics
     /// If there is no such example, or the tensors have not the types of [`Dataset::input_type`] and
     /// [`Dataset::target_type`] of so many examples.

@@ -315,9 +315,17 @@ impl<'v> Reader<'v> {
             let fault = Diagnostic::new("data: `train` is missing").at(field.name.span.clone());
             self.faults.push(fault.help("add `train: Idx(images: \"...\", labels: \"...\")`"));
         }
-        let test = test.map(|field| self.examples(field));
-        let train = train.and_then(|field| self.examples(field));
-        Some(Data { train: train?, test: test.flatten() })
+        let of_test = test.and_then(|field| self.examples(field));
+        let of_train = train.and_then(|field| self.examples(field));
+        if let (Some(Source::Csv { standardize: train, .. }), Some(Source::Csv { standardize, .. })) =
+            (&of_train, &of_test)
+            && let Some(field) = test.filter(|_| train != standardize)
+        {
+            let place = field.value.field("standardize").unwrap_or(&field.value);
+            let fault = Diagnostic::new("data: `train` and `test` are scaled differently").at(place.span.clone());
+            self.faults.push(fault.expected(format!("`standardize: {train}` as in `train`")));
+        }
+        Some(Data { train: of_train?, test: of_test })
     }
 
     fn examples(&mut self, field: &'v Field) -> Option<Source> {
