@@ -5,7 +5,7 @@
 
 use super::draft::Draft;
 use super::layout::innermost;
-use fusewright_ir::kernel::{Axis, BufferId, Program, Role, Update};
+use fusewright_ir::kernel::{Axis, BufferId, Program, Role, Store, Update};
 use fusewright_ir::plan::Layout;
 use fusewright_ir::plan::access::{Part, is_in_place, plain, reads};
 
@@ -18,18 +18,24 @@ pub fn layouts(program: &Program) -> Vec<Option<Layout>> {
     program.buffer_ids().map(of).collect()
 }
 
-/// The axis of a weight along which the results of the first sum that reads it lie: vectors run along it, forward and in the
-/// weight's gradient.
+/// The axis of a weight along which the results of the first sum that reads it lie, itself or what is made of it element by
+/// element (evaluation scales weights by the statistics of a batch norm): vectors run along it, forward and in the weight's
+/// gradient.
 fn output_channel(program: &Program, id: BufferId) -> Option<usize> {
     program.kernels.iter().find_map(|named| {
         let kernel = &named.kernel;
         let n_outer = kernel.outer.len() as u32;
         let all = reads(kernel);
-        let read = all.iter().find(|read| read.buffer == id && matches!(read.part, Part::Fold(_)))?;
-        let is_outer = |axis: Option<Axis>| axis.is_some_and(|axis| axis.0 < n_outer);
-        let folded = |index| plain(index).is_some_and(|form| form.terms.iter().any(|(axis, _)| axis.0 >= n_outer));
-        let channel = read.at.iter().position(|index| is_outer(index.as_axis()));
-        channel.filter(|_| read.at.iter().any(folded))
+        let own = || all.iter().filter(|read| read.buffer == id);
+        if let Some(read) = own().find(|read| matches!(read.part, Part::Fold(_))) {
+            let is_outer = |axis: Option<Axis>| axis.is_some_and(|axis| axis.0 < n_outer);
+            let folded = |index| plain(index).is_some_and(|form| form.terms.iter().any(|(axis, _)| axis.0 >= n_outer));
+            let channel = read.at.iter().position(|index| is_outer(index.as_axis()));
+            return channel.filter(|_| read.at.iter().any(folded));
+        }
+        let made = |store: &Store| own().any(|read| read.at == store.at.as_slice()) && store.buffer > id;
+        let store = kernel.stores.iter().find(|store| made(store))?;
+        output_channel(program, store.buffer)
     })
 }
 
