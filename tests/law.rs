@@ -174,6 +174,39 @@ fn transformed_convolutions_hold_the_law() {
     );
 }
 
+/// Dropout of images, signals and features, alone and behind other layers, at sizes that leave every remainder.
+#[test]
+fn masks_hold_the_law() {
+    for (seed, (shape, layers)) in [
+        ("[7]", ""),
+        ("[3, 17]", "Dense(out: 33), Relu, "),
+        ("[2, 5, 4, 3]", ""),
+        ("[1, 3, 9, 8]", "Conv2d(out: 17, kernel_size: 3, padding: 1), Gelu, "),
+        ("[2, 16, 8, 8]", "Conv2d(out: 16, kernel_size: 3, padding: 1), "),
+        ("[65, 33]", "Dropout(p: 1.0), "),
+        ("[2, 3, 4]", "Transpose(dim0: 1, dim1: 2), Flatten, "),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        for (p, after) in [(0.5, ""), (0.1, ", Flatten(start_dim: 0), Mul(from: [\"d\", \"d\"])"), (0.0, "")] {
+            let ron = format!(
+                "(fusewright: 1, inputs: [(name: \"x\", shape: {shape})],\
+                 layers: [{layers}Dropout(name: \"d\", p: {p}){after}])"
+            );
+            // An even seed is of a network in training.
+            let seed = 2 * seed as u64;
+            let forward = found::built(&ron, seed);
+            let built = gradients::trained(&forward, seed).expect("every channel has several elements");
+            assert!(built.graph.to_string().contains("TrainingDropout"), "dropout is there");
+            let trial = Trial { optimised: seed % 4 != 0, seed, threads: false, shared: 2, winograd: winograd(seed) };
+            if let Err(failure) = check(&built, trial) {
+                panic!("{}\n{}\n{ron}\n{}", failure.stage, failure.problem, built.graph);
+            }
+        }
+    }
+}
+
 macro_rules! found {
     ($($name:ident $ron:literal)*) => { $(
         #[test]
