@@ -33,6 +33,8 @@ pub struct Plan {
     pub parameters: Vec<Port>,
     /// What the user gets.
     pub outputs: Vec<Port>,
+    /// What belongs to the session and stays from run to run.
+    pub states: Vec<State>,
     /// Bytes of packed parameters and constants, shared by all sessions.
     pub constant_bytes: u64,
     /// Bytes of the activation arena, one a session.
@@ -52,6 +54,19 @@ pub struct Port {
     pub name: String,
     /// The buffer.
     pub buffer: BufferId,
+}
+
+/// A named buffer that a session keeps. Its layout is fixed by the network alone, not by batch or schedule: plans for
+/// training and for evaluation share it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct State {
+    /// The name of the parameter.
+    pub name: String,
+    /// What kernels read: the value that it has before the run.
+    pub buffer: BufferId,
+    /// What takes its place in the same memory, where the plan updates it. It is written after all reads of the old value, or
+    /// element by element where that is read.
+    pub next: Option<BufferId>,
 }
 
 /// One kernel at its place in the order.
@@ -108,6 +123,8 @@ pub enum Place {
     Output(usize),
     /// The user's memory, read by `setup` only.
     Parameter(usize),
+    /// The session's memory for one of [`Plan::states`].
+    State(usize),
     /// At an offset among the constants; `setup` or a copy of a parameter fills it.
     Constant(u64),
     /// At an offset among the constants, filled with these values when the executable is made.

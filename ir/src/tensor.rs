@@ -198,6 +198,19 @@ macro_rules! elements {
                 }
             }
 
+            /// Elements from their bytes in the machine's order; a rest that is no whole element is left out.
+            pub fn from_bytes(dtype: DType, bytes: &[u8]) -> Data {
+                match dtype {
+                    $(DType::$variant => {
+                        let element = |bytes: &[u8]| {
+                            <$rust>::from_ne_bytes(bytes.try_into().expect("chunks have the size of the type"))
+                        };
+                        Data::$variant(bytes.chunks_exact(size_of::<$rust>()).map(element).collect())
+                    })*
+                    DType::Bool => Data::Bool(bytes.to_vec()),
+                }
+            }
+
             /// The address of the first element.
             pub fn as_ptr(&self) -> *const u8 {
                 match self {

@@ -93,6 +93,9 @@ impl Fusion {
         for (_, output) in &program.outputs {
             is_output[output.0 as usize] = true;
         }
+        for update in &program.updates {
+            is_output[update.value.0 as usize] = true;
+        }
         let mut fusion = Fusion {
             program,
             kernels,
@@ -111,7 +114,7 @@ impl Fusion {
             fusion.enter(k);
             // Joining keeps apart what runs once and what does not.
             fusion.once[k] = fusion.reads[k].iter().all(|buffer| match fusion.program.buffer(*buffer).role {
-                Role::Input => false,
+                Role::Input | Role::State => false,
                 Role::Parameter | Role::Constant(_) => true,
                 Role::Computed => fusion.writers(*buffer).iter().all(|&writer| fusion.once[writer]),
             });

@@ -3,7 +3,7 @@
 use crate::merge;
 use fusewright_ir::graph::{Graph, NodeMap};
 use fusewright_ir::kernel::build::Operand;
-use fusewright_ir::kernel::{BufferId, BufferInfo, Kernel, Literal, NamedKernel, Program, Role, Scalar};
+use fusewright_ir::kernel::{BufferId, BufferInfo, Kernel, Literal, NamedKernel, Program, Role, Scalar, Update};
 use fusewright_ir::ops::{Op, Site};
 use fusewright_ir::tensor::{Data, Tensor};
 
@@ -20,6 +20,7 @@ pub fn lower(graph: &Graph) -> Program {
             let dims = ty.dims().expect("verified: all symbols are bound");
             let role = match &node.op {
                 Op::Input(_) => Role::Input,
+                Op::Parameter(parameter) if parameter.is_state => Role::State,
                 Op::Parameter(_) => Role::Parameter,
                 Op::Constant(constant) => Role::Constant(constant.tensor.clone()),
                 _ => Role::Computed,
@@ -44,7 +45,12 @@ pub fn lower(graph: &Graph) -> Program {
     }
     for output in &graph.outputs {
         let buffer = operands[output.value.node][output.value.port as usize].buffer;
-        program.outputs.push((output.name.clone(), buffer));
+        if !output.is_update {
+            program.outputs.push((output.name.clone(), buffer));
+            continue;
+        }
+        let state = graph.find(&output.name).expect("verified: what is updated is a parameter");
+        program.updates.push(Update { state: operands[state][0].buffer, value: buffer });
     }
     program
 }

@@ -12,9 +12,11 @@ mod isa;
 mod memory;
 mod pool;
 mod session;
+mod state;
 mod view;
 
 pub use executable::{CompileError, Executable, Settings};
 pub use isa::Isa;
 pub use session::{RunError, Session, Threads};
+pub use state::{State, StateError};
 pub use view::{View, ViewMut, view, view_mut};

@@ -46,6 +46,19 @@ impl AlignedBytes {
         self.start.as_ptr()
     }
 
+    /// All bytes. Emitted code must not be writing them.
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: the range is that of the allocation, initialised when it was made; code that writes it has been given
+        // `&mut` of what owns this.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.bytes) }
+    }
+
+    /// All bytes, to be written.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as above, and `&mut self` excludes other users.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.bytes) }
+    }
+
     /// Copies the elements of `data` to `offset`.
     ///
     /// # Panics

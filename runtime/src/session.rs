@@ -6,6 +6,7 @@ use crate::executable::Executable;
 use crate::float_mode::Flushing;
 use crate::memory::{ALIGNMENT, AlignedBytes};
 use crate::pool::{self, Team};
+use crate::state::{State, StateError};
 use crate::view::{View, ViewMut};
 use fusewright_ir::kernel::BufferId;
 use fusewright_ir::plan::{Place, Plan, Port};
@@ -62,6 +63,10 @@ pub struct Session {
     pointers: Vec<*mut u8>,
     /// Which of them the user gives for each run.
     given: Vec<(usize, Given)>,
+    /// Which of them are state, with the number of it among the plan's.
+    kept: Vec<(usize, usize)>,
+    /// The state that they point to.
+    pointed_to: Option<u64>,
     threads: Threads,
     shares: Shares,
     /// The estimated time of all steps that are shared.
@@ -108,6 +113,8 @@ pub enum RunError {
         /// The graph nodes of the kernel.
         nodes: Vec<String>,
     },
+    /// The state is missing, or is not that of the plan.
+    State(StateError),
     /// The cancel flag was set.
     Cancelled,
 }
@@ -117,6 +124,7 @@ impl fmt::Display for RunError {
         match self {
             RunError::Port { name, problem } => write!(f, "`{name}`: {problem}"),
             RunError::Index { nodes } => write!(f, "`{}`: an index is out of range", nodes.join(" ")),
+            RunError::State(fault) => write!(f, "{fault}"),
             RunError::Cancelled => write!(f, "cancelled"),
         }
     }
@@ -135,7 +143,7 @@ impl Session {
         let plan = executable.plan();
         let most = threads.most.clamp(1, Threads::MOST);
         let arena = AlignedBytes::zeroed(plan.arena_bytes as usize);
-        let (mut pointers, mut given, mut steps) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut pointers, mut given, mut kept, mut steps) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let mut shared_cost = Duration::ZERO;
         let scratch_bytes = (plan.scratch_bytes as usize).next_multiple_of(ALIGNMENT);
         let scratch = AlignedBytes::zeroed(scratch_bytes * most);
@@ -150,6 +158,10 @@ impl Session {
                     }
                     Place::Constant(offset) | Place::Literal(offset, _) => {
                         executable.constants.as_mut_ptr().wrapping_add(offset as usize)
+                    }
+                    Place::State(i) => {
+                        kept.push((at, i));
+                        std::ptr::null_mut()
                     }
                     Place::Input(i) => {
                         given.push((at, Given::Input(i)));
@@ -192,6 +204,8 @@ impl Session {
             steps,
             pointers,
             given,
+            kept,
+            pointed_to: None,
             threads,
             shares: Shares::new(most),
             shared_cost,
@@ -221,11 +235,45 @@ impl Session {
         self.run_profiled(inputs, outputs, &mut [])
     }
 
+    /// As [`Session::run_profiled`], for plans that have state: what they update is replaced in it.
+    ///
+    /// # Errors
+    /// As [`Session::run`], and where the state is not that of the plan. Where an index is out of range or the run is
+    /// cancelled, the plan's state is unspecified as far as it updates that.
+    pub fn run_on(
+        &mut self,
+        state: &mut State,
+        inputs: &[(&str, View)],
+        outputs: &mut [(&str, ViewMut)],
+        times: &mut [Duration],
+    ) -> Result<(), RunError> {
+        if self.pointed_to != Some(state.number()) {
+            let pointers = state.pointers(self.executable.plan()).map_err(RunError::State)?;
+            self.kept.iter().for_each(|&(at, i)| self.pointers[at] = pointers[i]);
+            self.pointed_to = Some(state.number());
+        }
+        self.run_here(inputs, outputs, times)
+    }
+
     /// As [`Session::run`]; `times` gets the time of each step, as far as it is long.
     ///
     /// # Errors
     /// As [`Session::run`].
     pub fn run_profiled(
+        &mut self,
+        inputs: &[(&str, View)],
+        outputs: &mut [(&str, ViewMut)],
+        times: &mut [Duration],
+    ) -> Result<(), RunError> {
+        if let Some(state) = self.executable.plan().states.first() {
+            let problem = "is missing: the run needs the state that it works on".to_string();
+            return Err(RunError::State(StateError { name: state.name.clone(), problem }));
+        }
+        self.run_here(inputs, outputs, times)
+    }
+
+    /// Runs all steps, with state in place.
+    fn run_here(
         &mut self,
         inputs: &[(&str, View)],
         outputs: &mut [(&str, ViewMut)],
@@ -357,7 +405,8 @@ impl Call<'_> {
         let pointers = &self.session.pointers[buffers.clone()];
         // SAFETY: the pointers are those of the step's buffers in slot order. Inputs and outputs were checked to have the
         // planned type and length and are borrowed for the whole run; arena, scratch and constants hold the bytes of the
-        // plan, which was verified to keep live buffers apart; constants and inputs are never written by steps. The
+        // plan, which was verified to keep live buffers apart; state is that of the plan by name and layout, and borrowed for
+        // the whole run; constants and inputs are never written by steps. The
         // session holds the executable, and so the code, and waits for all that take part in the step.
         unsafe { entry.call(pointers, std::ptr::null_mut(), points) }
     }

@@ -262,6 +262,7 @@ fn plan(out: &mut Output, plan: &Plan) -> Result<(), Failure> {
             Place::Input(i) => format!("input {i}"),
             Place::Output(i) => format!("output {i}"),
             Place::Parameter(i) => format!("parameter {i}"),
+            Place::State(i) => format!("state {i}"),
             Place::Constant(offset) => format!("constants {offset}"),
             Place::Literal(offset, _) => format!("constants {offset} (literal)"),
             Place::Arena(offset) => format!("arena {offset}"),

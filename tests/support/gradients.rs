@@ -1,8 +1,8 @@
-//! The graph of a training step's backward half: the gradients of a network's results.
+//! The graph of a training step's backward half: the gradients of a network's results, and what parameters become by them.
 
 use super::network::{Built, Values};
 use fusewright::ir::ops::{Map, Op, Reduce, Reduction};
-use fusewright::ir::{DType, Graph, GraphBuilder, Output, Tensor, TensorType, ValueId};
+use fusewright::ir::{DType, Graph, GraphBuilder, NodeId, Output, Tensor, TensorType, ValueId};
 use fusewright::passes::differentiate::differentiate;
 use fusewright::passes::train::mode;
 use std::collections::BTreeMap;
@@ -76,6 +76,48 @@ pub fn trained(built: &Built, seed: u64) -> Option<Built> {
         build.output(&format!("new {name}"), value);
     }
     Some(Built { graph: build.finish(), given })
+}
+
+/// The network of [`of`] as a step: its parameters are state, and become what is a step down their gradients; now and then
+/// two of them change places, or one becomes what it was with no regard to its gradient.
+pub fn step(built: &Built, seed: u64) -> Option<Built> {
+    let Built { mut graph, given } = of(built, seed)?;
+    let parameters: Vec<NodeId> =
+        graph.nodes().filter(|(_, node)| matches!(node.op, Op::Parameter(_))).map(|(id, _)| id).collect();
+    for &id in &parameters {
+        graph.update(id, |node| match &mut node.op {
+            Op::Parameter(parameter) => parameter.is_state = true,
+            _ => unreachable!("only parameters were taken"),
+        });
+    }
+    let gradients: Vec<Output> = std::mem::take(&mut graph.outputs);
+    let by: Vec<ValueId> = given.keys().filter_map(|name| graph.find(name)).map(ValueId::from).collect();
+    let mut build = GraphBuilder::on(graph);
+    let map = |name: &str| Op::Map(Map::named(name).expect("a row of the table"));
+    let rate = build.constant("rate", Tensor::from_vec(&[], vec![0.125f32]));
+    for (i, &id) in parameters.iter().enumerate() {
+        let old = ValueId::from(id);
+        let ty = build.graph().value_type(old).clone();
+        let alike = |other: &&NodeId| **other != id && *build.graph().value_type((**other).into()) == ty;
+        let partner = parameters.iter().find(alike).copied();
+        let gradient =
+            gradients.iter().find(|output| *build.graph().value_type(output.value) == ty && by.contains(&old));
+        match (partner, gradient, (seed + i as u64) % 4) {
+            (Some(partner), _, 0) => build.update(old, partner.into()),
+            (_, Some(gradient), _) => {
+                let gradient = gradient.value;
+                let change = build.node("change", map("Mul"), &[gradient, rate]);
+                let new = build.node("new", map("Sub"), &[old, change]);
+                build.update(old, new);
+            }
+            _ => {}
+        }
+    }
+    let mut graph = build.finish();
+    // The results of a step are few.
+    graph.outputs.extend(gradients.into_iter().take(1));
+    graph.outputs.sort_by_key(|output| output.is_update);
+    Some(Built { graph, given })
 }
 
 /// Whether there is a gradient: the weights of classes, for one, have none.

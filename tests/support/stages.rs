@@ -5,13 +5,13 @@ use super::random::Random;
 use super::schedule;
 use fusewright::ir::graph::Graph;
 use fusewright::ir::kernel::{self, BufferId, Evaluation, Program, Role};
-use fusewright::ir::plan::{self, Plan, Port};
+use fusewright::ir::plan::{self, Plan};
 use fusewright::ir::tensor::{Array, DType, Tensor, TensorType};
 use fusewright::ir::{Data, evaluate};
 use fusewright::machine;
 use fusewright::passes::plan::{PlanOptions, Winograd, plan as plan_of, rewrite};
 use fusewright::passes::{fuse, lower, pipeline};
-use fusewright::runtime::{Executable, Isa, Session, Settings, Threads, View, ViewMut};
+use fusewright::runtime::{Executable, Isa, Session, Settings, State, Threads, View, ViewMut};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::panic::{self, AssertUnwindSafe};
@@ -54,6 +54,9 @@ pub struct Report {
     pub rewritten: usize,
     /// Bands of all plans.
     pub bands: usize,
+    /// State that all plans update, and how much of it by copies.
+    pub updates: usize,
+    pub copies: usize,
     /// Elements of results of rewritten programs, and those whose bound is small.
     pub rewritten_elements: usize,
     pub rewritten_tight: usize,
@@ -69,7 +72,7 @@ type Check<T> = Result<T, Failure>;
 pub fn check(built: &Built, trial: Trial) -> Check<Report> {
     let given = built.arrays();
     let graph = &built.graph;
-    let reference = guarded("reference", || Ok(evaluate::evaluate(graph, &given)))?;
+    let reference = guarded("reference", || Ok(results_of(graph, &given)))?;
 
     let plain = guarded("lower", || Ok(lower::lower(graph)))?;
     let (values, bounds) = evaluated("lower", &plain, &given)?;
@@ -79,7 +82,7 @@ pub fn check(built: &Built, trial: Trial) -> Check<Report> {
 
     let (unfused, values, bounds) = if trial.optimised {
         let (optimised, name) = guarded("passes", || Ok(optimise(graph)))?;
-        let again = guarded("passes", || Ok(evaluate::evaluate(&optimised, &given)))?;
+        let again = guarded("passes", || Ok(results_of(&optimised, &given)))?;
         let program = guarded("lower", || Ok(lower::lower(&optimised)))?;
         let (new_values, new_bounds) = evaluated("lower", &program, &given)?;
         compare(&format!("passes: graph after {name}"), &reference, &again, |i, k, x| {
@@ -126,6 +129,8 @@ pub fn check(built: &Built, trial: Trial) -> Check<Report> {
             let options = PlanOptions { machine: machine(isa), ..options };
             let plan = guarded("plan", || Ok(plan_of(program.clone(), &options)))?;
             report.bands += plan.bands.len();
+            report.updates += plan.states.iter().filter(|state| state.next.is_some()).count();
+            report.copies += plan.steps.iter().filter(|step| step.about == "copy").count();
             let mut other = plan.clone();
             schedule::randomise(&mut other, &mut random);
             let stage = format!("plan ({name}, {isa})");
@@ -148,6 +153,19 @@ fn tight(values: &Results, bounds: &[Vec<f64>]) -> (usize, usize) {
     (bounds.iter().map(Vec::len).sum(), values.iter().zip(bounds).map(count).sum())
 }
 
+/// The results of a graph, and behind them what takes the place of state, by its names.
+fn results_of(graph: &Graph, given: &BTreeMap<String, Array>) -> Results {
+    let all = graph.outputs.iter().zip(evaluate::evaluate(graph, given));
+    let (updates, mut results): (Vec<_>, Vec<_>) = all.partition(|(output, _)| output.is_update);
+    results.extend(sorted(updates));
+    results.into_iter().map(|(_, result)| result).collect()
+}
+
+fn sorted<T>(mut updates: Vec<(T, (String, Array))>) -> Vec<(T, (String, Array))> {
+    updates.sort_by(|(_, (a, _)), (_, (b, _))| a.cmp(b));
+    updates
+}
+
 /// The graph after all passes, and the name of the last pass that changed it.
 fn optimise(graph: &Graph) -> (Graph, &'static str) {
     let mut optimised = graph.clone();
@@ -167,13 +185,18 @@ fn evaluated(stage: &str, program: &Program, given: &BTreeMap<String, Array>) ->
         kernel::verify(program).map_err(|faults| fail(format!("verify: {}\n{program}", faults.join("\n"))))?;
         let buffers: BTreeMap<BufferId, Array> = program
             .buffer_ids()
-            .filter(|(_, info)| matches!(info.role, Role::Input | Role::Parameter))
+            .filter(|(_, info)| matches!(info.role, Role::Input | Role::Parameter | Role::State))
             .map(|(id, info)| (id, given[&info.name].clone()))
             .collect();
         let all: Evaluation =
             kernel::evaluate(program, &buffers).map_err(|fault| fail(format!("evaluate: {fault}\n{program}")))?;
-        let values = program.outputs.iter().map(|(name, id)| (name.clone(), all.array(*id))).collect();
-        let bounds = program.outputs.iter().map(|(_, id)| all.errors(*id).to_vec()).collect();
+        let mut updates: Vec<(&String, BufferId)> =
+            program.updates.iter().map(|update| (&program.buffer(update.state).name, update.value)).collect();
+        updates.sort();
+        let named: Vec<(&String, BufferId)> =
+            program.outputs.iter().map(|(name, id)| (name, *id)).chain(updates).collect();
+        let values = named.iter().map(|(name, id)| ((*name).clone(), all.array(*id))).collect();
+        let bounds = named.iter().map(|(_, id)| all.errors(*id).to_vec()).collect();
         Ok((values, bounds))
     })
 }
@@ -184,9 +207,20 @@ fn planned(stage: &str, plan: &Plan, given: &BTreeMap<String, Array>) -> Check<R
     guarded(stage, || {
         plan::verify(plan).map_err(|faults| fail(format!("verify: {}\n{plan}", faults.join("\n"))))?;
         let mut results = plan::evaluate(plan, given).map_err(|fault| fail(format!("evaluate: {fault}\n{plan}")))?;
-        let result = |port: &Port| (port.name.clone(), results.remove(&port.name).expect("every output has a value"));
-        Ok(plan.outputs.iter().map(result).collect())
+        let result = |name: String| {
+            let value = results.remove(&name).expect("every output has a value");
+            (name, value)
+        };
+        Ok(names(plan).into_iter().map(result).collect())
     })
+}
+
+/// The names of the results of a plan, and behind them of the state that it updates.
+fn names(plan: &Plan) -> Vec<String> {
+    let mut updated: Vec<String> =
+        plan.states.iter().filter(|state| state.next.is_some()).map(|state| state.name.clone()).collect();
+    updated.sort();
+    plan.outputs.iter().map(|port| port.name.clone()).chain(updated).collect()
 }
 
 fn compare(stage: &str, expected: &Results, found: &Results, allowed: impl Fn(usize, usize, f64) -> f64) -> Check<()> {
@@ -240,8 +274,8 @@ fn run(stage: &str, plan: Plan, isa: Isa, given: &BTreeMap<String, Tensor>, tria
             }
         }
     }
-    let ports = &session.executable().plan().outputs;
-    Ok(ports.iter().zip(first).map(|(port, tensor)| (port.name.clone(), tensor.to_array())).collect())
+    let names = names(session.executable().plan());
+    Ok(names.into_iter().zip(first).map(|(name, tensor)| (name, tensor.to_array())).collect())
 }
 
 fn outputs_of(session: &mut Session, given: &BTreeMap<String, Tensor>) -> Result<Vec<Tensor>, String> {
@@ -258,8 +292,14 @@ fn outputs_of(session: &mut Session, given: &BTreeMap<String, Tensor>) -> Result
         })
         .collect();
     let mut outputs: Vec<(&str, ViewMut)> = results.iter_mut().map(|(name, _, data)| (*name, view_mut(data))).collect();
-    session.run(&inputs, &mut outputs).map_err(|error| error.to_string())?;
-    Ok(results.into_iter().map(|(_, dims, data)| Tensor::new(&dims, data)).collect())
+    let mut state = State::new(plan);
+    for kept in &plan.states {
+        state.set(&kept.name, &given[&kept.name]).map_err(|error| error.to_string())?;
+    }
+    session.run_on(&mut state, &inputs, &mut outputs, &mut []).map_err(|error| error.to_string())?;
+    let updated = names(plan).split_off(plan.outputs.len());
+    let results = results.into_iter().map(|(_, dims, data)| Tensor::new(&dims, data));
+    Ok(results.chain(updated.iter().filter_map(|name| state.get(name))).collect())
 }
 
 /// Memory as a careless user gives it.

@@ -20,7 +20,7 @@ pub fn evaluate(program: &Program, given: &BTreeMap<BufferId, Array>) -> Result<
             (Role::Constant(tensor), _) => Some(BoundedArray::given(&tensor.to_array(), info.dtype)),
             (_, Some(array)) if array.dims == info.dims => Some(BoundedArray::given(array, info.dtype)),
             (_, Some(array)) => return Err(Fault::WrongAxes { buffer: id, found: array.dims.clone() }),
-            (Role::Input | Role::Parameter, None) => return Err(Fault::NotGiven { buffer: id }),
+            (Role::Input | Role::Parameter | Role::State, None) => return Err(Fault::NotGiven { buffer: id }),
             (Role::Computed, None) => None,
         };
         values.push(array);

@@ -187,6 +187,8 @@ pub enum Role {
     Input,
     /// A parameter: given once, the same for all runs.
     Parameter,
+    /// A parameter of the session: given before a run, and replaced after it where the program updates it.
+    State,
     /// Written in the model.
     Constant(Arc<Tensor>),
     /// A kernel writes it.
@@ -202,6 +204,17 @@ pub struct Program {
     pub kernels: Vec<NamedKernel>,
     /// The results: name and buffer.
     pub outputs: Vec<(String, BufferId)>,
+    /// State that a run replaces when it is over, with what takes its place. Kernels read what it was before.
+    pub updates: Vec<Update>,
+}
+
+/// State and its next value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Update {
+    /// A buffer of [`Role::State`].
+    pub state: BufferId,
+    /// A buffer of the same type.
+    pub value: BufferId,
 }
 
 /// A kernel and what it computes, for people.

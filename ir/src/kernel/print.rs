@@ -67,6 +67,7 @@ impl fmt::Display for Program {
             let role = match info.role {
                 Role::Input => " input",
                 Role::Parameter => " parameter",
+                Role::State => " state",
                 Role::Constant(_) => " constant",
                 Role::Computed => "",
             };
@@ -77,6 +78,9 @@ impl fmt::Display for Program {
         }
         for (name, buffer) in &self.outputs {
             writeln!(f, "-> {name} = {}", self.buffer(*buffer).name)?;
+        }
+        for Update { state, value } in &self.updates {
+            writeln!(f, "=> {} = {}", self.buffer(*state).name, self.buffer(*value).name)?;
         }
         Ok(())
     }

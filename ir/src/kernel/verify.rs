@@ -26,6 +26,16 @@ pub fn verify(program: &Program) -> Result<(), Vec<String>> {
         let written = ready.get(buffer.0 as usize).copied().unwrap_or(false);
         check.require(written, || format!("`{name}` is b{}, which nothing writes", buffer.0));
     }
+    check.place = "updates".to_string();
+    for Update { state, value } in &program.updates {
+        let info = |id: &BufferId| program.buffers.get(id.0 as usize);
+        let fits = match (info(state), info(value)) {
+            (Some(a), Some(b)) => a.role == Role::State && (a.dtype, &a.dims) == (b.dtype, &b.dims),
+            _ => false,
+        };
+        let written = ready.get(value.0 as usize).copied().unwrap_or(false);
+        check.require(fits && written, || format!("b{} cannot take the place of b{}", value.0, state.0));
+    }
     if check.faults.is_empty() { Ok(()) } else { Err(check.faults) }
 }
 

@@ -10,7 +10,8 @@ use crate::kernel::evaluate::{Fault, Memory, Spot, Sum, run, run_at};
 use crate::tensor::{Array, Data};
 use std::collections::BTreeMap;
 
-/// The outputs by name. `given` holds inputs and parameters by name.
+/// The outputs by name, and the new values of updated state by the names of that. `given` holds inputs, parameters and
+/// state by name.
 ///
 /// # Errors
 /// Where an input or parameter is not given or has other axes, a computed index is out of range, or bytes are read that
@@ -22,18 +23,20 @@ pub fn evaluate(plan: &Plan, given: &BTreeMap<String, Array>) -> Result<BTreeMap
         arena: Region::of(plan.arena_bytes),
         scratch: Region::of(plan.scratch_bytes),
         own: plan.buffers.iter().map(|_| None).collect(),
+        states: plan.states.iter().map(|state| Region::of(plan.buffer(state.buffer).bytes())).collect(),
     };
-    for port in plan.inputs.iter().chain(&plan.parameters) {
-        let buffer = plan.buffer(port.buffer);
-        let array = given.get(&port.name).ok_or(Fault::NotGiven { buffer: port.buffer })?;
+    let ports = plan.inputs.iter().chain(&plan.parameters).map(|port| (&port.name, port.buffer));
+    for (name, id) in ports.chain(plan.states.iter().map(|state| (&state.name, state.buffer))) {
+        let buffer = plan.buffer(id);
+        let array = given.get(name).ok_or(Fault::NotGiven { buffer: id })?;
         if array.dims != buffer.dims {
-            return Err(Fault::WrongAxes { buffer: port.buffer, found: array.dims.clone() });
+            return Err(Fault::WrongAxes { buffer: id, found: array.dims.clone() });
         }
-        memory.fill(port.buffer, &Data::from_f64(buffer.dtype, &array.data));
+        memory.give(id, &Data::from_f64(buffer.dtype, &array.data));
     }
     for (i, buffer) in plan.buffers.iter().enumerate() {
         if let Place::Literal(_, tensor) = &buffer.place {
-            memory.fill(BufferId(i as u32), tensor.data());
+            memory.give(BufferId(i as u32), tensor.data());
         }
     }
     for (number, step) in plan.setup.iter().enumerate() {
@@ -49,7 +52,9 @@ pub fn evaluate(plan: &Plan, given: &BTreeMap<String, Array>) -> Result<BTreeMap
         }
     }
     let all = plan.setup.len() + plan.steps.len();
-    plan.outputs.iter().map(|port| Ok((port.name.clone(), memory.array(port.buffer, all)?))).collect()
+    let outputs = plan.outputs.iter().map(|port| (&port.name, port.buffer));
+    let updates = plan.states.iter().filter_map(|state| Some((&state.name, state.next?)));
+    outputs.chain(updates).map(|(name, id)| Ok((name.clone(), memory.array(id, all)?))).collect()
 }
 
 /// Bytes, and which of them were written.
@@ -71,6 +76,8 @@ struct Bytes<'a> {
     scratch: Region,
     /// The users' memory, by buffer.
     own: Vec<Option<Region>>,
+    /// The session's memory, by state.
+    states: Vec<Region>,
 }
 
 impl Bytes<'_> {
@@ -81,16 +88,23 @@ impl Bytes<'_> {
             Place::Constant(offset) | Place::Literal(offset, _) => (&mut self.constants, offset as usize),
             Place::Arena(offset) => (&mut self.arena, offset as usize),
             Place::Scratch(offset) => (&mut self.scratch, offset as usize),
+            Place::State(i) => (&mut self.states[i], 0),
             _ => (self.own[id.0 as usize].get_or_insert_with(|| Region::of(buffer.bytes())), 0),
         }
     }
 
-    /// Copies elements in row-major order to the beginning of a buffer.
-    fn fill(&mut self, id: BufferId, data: &Data) {
+    /// Puts the elements of a buffer, which are in row-major order, where its layout wants them.
+    fn give(&mut self, id: BufferId, data: &Data) {
         let bytes = data.to_bytes();
+        let buffer = self.plan.buffer(id);
+        let size = buffer.dtype.bytes();
+        let places = row_major(&buffer.dims).map(|index| buffer.layout.element(&buffer.dims, &index));
         let (region, start) = self.region(id);
-        region.bytes[start..start + bytes.len()].copy_from_slice(&bytes);
-        region.written[start..start + bytes.len()].fill(true);
+        for (element, place) in bytes.chunks(size).zip(places) {
+            let place = start + place * size;
+            region.bytes[place..place + size].copy_from_slice(element);
+            region.written[place..place + size].fill(true);
+        }
     }
 
     fn get(&mut self, id: BufferId, element: usize, step: usize) -> Result<Number, Fault> {
@@ -109,10 +123,13 @@ impl Bytes<'_> {
     }
 
     fn array(&mut self, id: BufferId, step: usize) -> Result<Array, Fault> {
-        let dims = self.plan.buffer(id).dims.clone();
-        let elements = 0..dims.iter().product();
-        let data = elements.map(|i| self.get(id, i, step).map(|number| number.real.value)).collect::<Result<_, _>>()?;
-        Ok(Array { dims, data })
+        let buffer = self.plan.buffer(id);
+        let value = |index: SmallVec<[i64; 6]>| {
+            let element = buffer.layout.element(&buffer.dims, &index);
+            self.get(id, element, step).map(|number| number.real.value)
+        };
+        let data = row_major(&buffer.dims).map(value).collect::<Result<_, _>>()?;
+        Ok(Array { dims: buffer.dims.clone(), data })
     }
 }
 
@@ -171,6 +188,19 @@ impl Memory for Bytes<'_> {
         region.written[place..place + bytes.len()].fill(true);
         Ok(())
     }
+}
+
+/// All indices, the last axis fastest.
+fn row_major(dims: &[usize]) -> impl Iterator<Item = SmallVec<[i64; 6]>> + use<> {
+    let dims: SmallVec<[usize; 6]> = dims.into();
+    (0..dims.iter().product::<usize>()).map(move |mut place| {
+        let mut index = SmallVec::from_elem(0, dims.len());
+        for (axis, &length) in dims.iter().enumerate().rev() {
+            index[axis] = (place % length) as i64;
+            place /= length;
+        }
+        index
+    })
 }
 
 fn number(dtype: DType, bytes: &[u8]) -> Number {

@@ -30,6 +30,7 @@ impl fmt::Display for Place {
             Place::Input(i) => write!(f, "input {i}"),
             Place::Output(i) => write!(f, "output {i}"),
             Place::Parameter(i) => write!(f, "parameter {i}"),
+            Place::State(i) => write!(f, "state {i}"),
             Place::Constant(offset) => write!(f, "constants + {offset}"),
             Place::Literal(offset, _) => write!(f, "constants + {offset}, literal"),
             Place::Arena(offset) => write!(f, "arena + {offset}"),
@@ -90,6 +91,11 @@ impl fmt::Display for Plan {
         }
         for port in &self.outputs {
             writeln!(f, "-> {} = b{}", port.name, port.buffer.0)?;
+        }
+        for state in &self.states {
+            if let Some(next) = state.next {
+                writeln!(f, "=> {} = b{}", state.name, next.0)?;
+            }
         }
         let Plan { constant_bytes, arena_bytes, lower_bound_bytes, unplanned_bytes, .. } = self;
         if self.scratch_bytes > 0 {

@@ -21,6 +21,7 @@ pub fn verify(plan: &Plan) -> Result<(), Vec<String>> {
         let lives = lives(plan);
         check.lives(&lives);
         check.overlaps(&lives);
+        check.states(&lives);
         check.halos(&lives);
     }
     if check.faults.is_empty() { Ok(()) } else { Err(check.faults) }
@@ -80,8 +81,8 @@ impl Check<'_> {
     fn buffers(&mut self) {
         let plan = self.plan;
         let mut constants = Vec::new();
-        for (i, buffer) in plan.buffers.iter().enumerate() {
-            self.place = format!("buffer b{i} `{}`", buffer.name);
+        for (number, buffer) in plan.buffers.iter().enumerate() {
+            self.place = format!("buffer b{number} `{}`", buffer.name);
             let mut axes: Vec<u8> = buffer.layout.order.to_vec();
             axes.sort_unstable();
             self.require(axes.iter().map(|&axis| axis as usize).eq(0..buffer.dims.len()), || {
@@ -91,6 +92,12 @@ impl Check<'_> {
                 Place::Input(i) => (Some((&plan.inputs, i)), None),
                 Place::Output(i) => (Some((&plan.outputs, i)), None),
                 Place::Parameter(i) => (Some((&plan.parameters, i)), None),
+                Place::State(i) => {
+                    let id = Some(BufferId(number as u32));
+                    let named = plan.states.get(i).is_some_and(|state| [Some(state.buffer), state.next].contains(&id));
+                    self.require(named, || "its place is the state of another buffer".to_string());
+                    (None, None)
+                }
                 Place::Constant(offset) | Place::Literal(offset, _) => (None, Some((offset, plan.constant_bytes))),
                 Place::Arena(offset) => (None, Some((offset, plan.arena_bytes))),
                 Place::Scratch(offset) => (None, Some((offset, plan.scratch_bytes))),
@@ -111,9 +118,9 @@ impl Check<'_> {
                 Place::Literal(offset, tensor) => {
                     let fits = tensor.dtype() == buffer.dtype && tensor.dims() == buffer.dims;
                     self.require(fits && buffer.layout.is_row_major(), || "its literal has another type".to_string());
-                    constants.push((*offset, offset + buffer.bytes(), i));
+                    constants.push((*offset, offset + buffer.bytes(), number));
                 }
-                Place::Constant(offset) => constants.push((*offset, offset + buffer.bytes(), i)),
+                Place::Constant(offset) => constants.push((*offset, offset + buffer.bytes(), number)),
                 _ => {}
             }
         }
@@ -151,7 +158,7 @@ impl Check<'_> {
             let fits = match place {
                 Place::Constant(_) | Place::Literal(..) => true,
                 Place::Parameter(_) => setup,
-                Place::Input(_) | Place::Output(_) | Place::Arena(_) | Place::Scratch(_) => !setup,
+                Place::Input(_) | Place::Output(_) | Place::Arena(_) | Place::Scratch(_) | Place::State(_) => !setup,
                 Place::Unused => false,
             };
             self.require(fits, || format!("it reads b{} ({place})", id.0));
@@ -160,7 +167,7 @@ impl Check<'_> {
             let place = &self.plan.buffer(id).place;
             let fits = match place {
                 Place::Constant(_) => setup,
-                Place::Output(_) | Place::Arena(_) | Place::Scratch(_) => !setup,
+                Place::Output(_) | Place::Arena(_) | Place::Scratch(_) | Place::State(_) => !setup,
                 _ => false,
             };
             self.require(fits, || format!("it writes b{} ({place})", id.0));
@@ -293,6 +300,7 @@ impl Check<'_> {
             let given = match buffer.place {
                 Place::Input(_) | Place::Parameter(_) | Place::Literal(..) => true,
                 Place::Constant(_) => self.plan.parameters.iter().any(|port| self.is_at(port, buffer)),
+                Place::State(i) => std::ptr::eq(self.plan.buffer(self.plan.states[i].buffer), buffer),
                 _ => false,
             };
             if given {
@@ -301,7 +309,7 @@ impl Check<'_> {
                 let before = life.first_write().is_some_and(|write| write <= *first);
                 self.require(before, || format!("position {first} reads it before it is written"));
             }
-            if matches!(buffer.place, Place::Output(_)) {
+            if matches!(buffer.place, Place::Output(_)) || (matches!(buffer.place, Place::State(_)) && !given) {
                 self.require(!life.writes.is_empty(), || "nothing writes the result".to_string());
             }
         }
@@ -335,6 +343,27 @@ impl Check<'_> {
                     self.require(shared, || "they are live in the same bytes".to_string());
                 }
             }
+        }
+    }
+
+    /// State has one layout for its old and its new value, and the old one is not read any more when the new one is
+    /// written, but element by element.
+    fn states(&mut self, lives: &[Life]) {
+        for (i, state) in self.plan.states.iter().enumerate() {
+            self.place = format!("state {i} `{}`", state.name);
+            let old = self.plan.buffer(state.buffer);
+            self.require(old.place == Place::State(i), || format!("b{} is elsewhere: {}", state.buffer.0, old.place));
+            let Some(next) = state.next else { continue };
+            let new = self.plan.buffer(next);
+            let alike =
+                (old.dtype, &old.dims, &old.layout, &old.place) == (new.dtype, &new.dims, &new.layout, &new.place);
+            self.require(alike, || format!("b{} and b{} lie differently", state.buffer.0, next.0));
+            let (old, new) = (state.buffer.0 as usize, next.0 as usize);
+            let is_over = match (lives[old].last(), lives[new].first_write()) {
+                (Some(last), Some(first)) => last < first || self.shares(lives, old, new),
+                _ => true,
+            };
+            self.require(is_over, || format!("the old value is read after b{} is written", next.0));
         }
     }
 

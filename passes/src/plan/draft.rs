@@ -18,6 +18,8 @@ pub struct Draft {
     pub kernels: Vec<DraftKernel>,
     /// The results: name and buffer. Each buffer is computed for every call and named once.
     pub outputs: Vec<(String, BufferId)>,
+    /// State, and what a run puts in its place: in the same memory, behind all other reads of it.
+    pub states: Vec<(BufferId, Option<BufferId>)>,
 }
 
 /// A buffer with a layout.
@@ -35,6 +37,8 @@ pub struct DraftBuffer {
     pub wish: Option<usize>,
     /// Whether it is what the kernels of a band hand on at one position: it lives in scratch.
     pub is_scratch: bool,
+    /// Which of the draft's states it is, before a run or after it.
+    pub state: Option<usize>,
 }
 
 /// A kernel with a schedule.
@@ -88,6 +92,7 @@ impl DraftBuffer {
             is_output: false,
             wish: None,
             is_scratch: false,
+            state: None,
         }
     }
 
@@ -96,9 +101,14 @@ impl DraftBuffer {
         self.once || matches!(self.info.role, Role::Parameter | Role::Constant(_))
     }
 
-    /// Whether the planner may choose its layout: it lives in the arena.
+    /// Whether the planner may choose its layout: it lives in the arena, or in scratch.
     pub fn is_free(&self) -> bool {
-        self.info.role == Role::Computed && !self.once && !self.is_output
+        self.info.role == Role::Computed && !self.once && !self.is_output && self.state.is_none()
+    }
+
+    /// Whether its values are other ones in each call, but no input's.
+    pub fn is_made_in_calls(&self) -> bool {
+        self.is_free() || self.state.is_some()
     }
 
     /// The number of elements that users see.
@@ -181,6 +191,12 @@ impl Draft {
     /// The buffer, to be changed.
     pub fn buffer_mut(&mut self, id: BufferId) -> &mut DraftBuffer {
         &mut self.buffers[id.0 as usize]
+    }
+
+    /// What takes the place of a buffer that is state as a run finds it.
+    pub fn next_of(&self, id: BufferId) -> Option<BufferId> {
+        let (state, next) = self.states[self.buffer(id).state?];
+        next.filter(|_| state == id)
     }
 
     /// All ids.
@@ -293,7 +309,7 @@ pub fn run_once(program: &Program, uses: &Uses) -> Vec<bool> {
         let mut changed = false;
         for k in 0..once.len() {
             let known = |buffer: &BufferId| match program.buffer(*buffer).role {
-                Role::Input => false,
+                Role::Input | Role::State => false,
                 Role::Parameter | Role::Constant(_) => true,
                 Role::Computed => uses.writers[buffer.0 as usize].iter().all(|&writer| once[writer]),
             };

@@ -9,7 +9,7 @@ use super::halo;
 use crate::place::{Lifetime, place as place_lifetimes};
 use fusewright_ir::kernel::{BufferId, Role};
 use fusewright_ir::plan::access::is_in_place;
-use fusewright_ir::plan::{Band, Place, Plan, PlannedBuffer, Port, Step};
+use fusewright_ir::plan::{Band, Place, Plan, PlannedBuffer, Port, State, Step};
 
 /// Every buffer begins at a multiple of so many bytes: the width of a cache line and of the widest vector.
 const ALIGNMENT: u64 = 64;
@@ -44,6 +44,8 @@ pub fn place(draft: Draft, options: &PlanOptions) -> Plan {
         let step = Step { nodes: named.nodes, about: named.about, kernel: named.kernel, schedule };
         if kernel.once { plan.setup.push(step) } else { plan.steps.push(step) }
     }
+    let name = |buffer: BufferId| plan.buffer(buffer).name.clone();
+    plan.states = draft.states.iter().map(|&(buffer, next)| State { name: name(buffer), buffer, next }).collect();
     plan.outputs = draft.outputs.into_iter().map(|(name, buffer)| Port { name, buffer }).collect();
     plan
 }
@@ -64,6 +66,9 @@ fn place_of(
         *end += buffer.bytes().next_multiple_of(ALIGNMENT);
         offset
     };
+    if let Some(number) = buffer.state {
+        return Place::State(number);
+    }
     match &buffer.info.role {
         Role::Input => {
             plan.inputs.push(port());
@@ -76,6 +81,7 @@ fn place_of(
                 false => Place::Constant(constant(&mut plan.constant_bytes)),
             }
         }
+        Role::State => unreachable!("every state has a number"),
         Role::Constant(_) if readers.is_empty() => Place::Unused,
         Role::Constant(tensor) => Place::Literal(constant(&mut plan.constant_bytes), tensor.clone()),
         Role::Computed if buffer.is_output => {

@@ -1,7 +1,7 @@
 //! Program to plan: what runs once and what runs for every call, how every buffer lies in memory, how every kernel is
 //! run, in which order, and where every buffer is. One file a stage:
 //!
-//! Before all, `winograd` rewrites convolutions that need fewer multiplications so, `split` cuts long folds of few results
+//! Before all, `state` fixes how state lies, which every plan of a network shares; `winograd` rewrites convolutions that need fewer multiplications so, `split` cuts long folds of few results
 //! into chunks, and `literals` computes what depends on numbers alone.
 //!
 //! 1. `layout` chooses the innermost axis of every buffer;
@@ -23,6 +23,7 @@ mod pack;
 mod samples;
 mod schedule;
 mod split;
+mod state;
 mod winograd;
 
 pub use crate::place::Limits;
@@ -92,9 +93,12 @@ fn rewritten(mut program: Program, options: &PlanOptions) -> (Program, Vec<Range
 
 /// The plan of a program.
 pub fn plan(program: Program, options: &PlanOptions) -> Plan {
+    let state_layouts = state::layouts(&program);
     let (program, bands) = rewritten(program, options);
+    let updates = program.updates.clone();
     let mut draft = Draft::new(literals::compute(program));
     draft.make_bands(&bands);
+    state::place(&mut draft, &updates, state_layouts);
     layout::choose(&mut draft, &options.machine);
     halo::widen(&mut draft);
     schedule::all(&mut draft, &options.machine);

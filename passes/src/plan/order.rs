@@ -6,7 +6,7 @@
 use super::draft::Draft;
 use fusewright_ir::kernel::{BufferId, Combine};
 use smallvec::SmallVec;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 /// Sequences kept at each step.
 const BEAM: usize = 8;
@@ -14,7 +14,7 @@ const BEAM: usize = 8;
 /// Orders the kernels of every call; those that run once stay in front as they are.
 pub fn order(draft: &mut Draft) {
     let problem = Problem::new(draft);
-    let given: Vec<usize> = (0..problem.jobs.len()).collect();
+    let given = problem.given();
     let found = problem.search();
     let best = if problem.peak(&found) < problem.peak(&given) { found } else { given };
     let mut kernels: Vec<_> = std::mem::take(&mut draft.kernels).into_iter().map(Some).collect();
@@ -99,7 +99,35 @@ impl Problem {
                 }
             }
         }
+        // State is replaced when all that read it have done so.
+        for (state, next) in draft.states.iter().filter_map(|&(state, next)| Some((state, next?))) {
+            for &writer in &written[next.0 as usize].0 {
+                for &reader in read[state.0 as usize].iter().filter(|&&reader| reader != writer) {
+                    if !jobs[reader].after.contains(&writer) {
+                        jobs[reader].after.push(writer);
+                        jobs[writer].before += 1;
+                    }
+                }
+            }
+        }
         Problem { jobs, buffers }
+    }
+
+    /// The order of the draft, as far as it is one in which they can run: of jobs that could be next always the first.
+    fn given(&self) -> Vec<usize> {
+        let mut waits: Vec<u32> = self.jobs.iter().map(|job| job.before).collect();
+        let mut ready: BTreeSet<usize> = (0..waits.len()).filter(|&job| waits[job] == 0).collect();
+        let mut order = Vec::with_capacity(waits.len());
+        while let Some(job) = ready.pop_first() {
+            order.push(job);
+            for &next in &self.jobs[job].after {
+                waits[next] -= 1;
+                if waits[next] == 0 {
+                    ready.insert(next);
+                }
+            }
+        }
+        order
     }
 
     /// The largest sum of bytes live at one job.

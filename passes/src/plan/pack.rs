@@ -41,7 +41,7 @@ const WORTH_MOVING: usize = 16;
 pub fn movable(draft: &Draft, kernel: &Kernel) -> Vec<ScalarId> {
     let mut ids = Vec::new();
     for contraction in contractions(draft, kernel) {
-        for read in contraction.weight.iter().filter(|read| draft.buffer(read.buffer).is_free()) {
+        for read in contraction.weight.iter().filter(|read| draft.buffer(read.buffer).is_made_in_calls()) {
             let buffer = draft.buffer(read.buffer);
             let is_fixed = |axis: &usize| !any_depends(read.at, Axis(*axis as u32));
             let uses: usize = (0..kernel.outer.len()).filter(is_fixed).map(|axis| kernel.outer[axis]).product();

@@ -68,7 +68,7 @@ fn constants(program: &Program) -> Vec<bool> {
     let uses = Uses::of(program.buffers.len(), program.kernels.iter().map(|named| &named.kernel));
     let once = run_once(program, &uses);
     let known = |(id, role): (BufferId, &Role)| match role {
-        Role::Input => false,
+        Role::Input | Role::State => false,
         Role::Parameter | Role::Constant(_) => true,
         Role::Computed => {
             let writers = &uses.writers[id.0 as usize];
