@@ -37,6 +37,7 @@ mod error;
 mod executable;
 mod initialize;
 mod model;
+mod recipe;
 mod weights;
 
 pub use compile::{Compilation, Options, constant_bytes, machine, pass_names};
@@ -44,6 +45,7 @@ pub use error::{Error, Faults};
 pub use executable::{Executable, Planned, Session, reference};
 pub use initialize::initialize;
 pub use model::Model;
+pub use recipe::Recipe;
 pub use weights::Weights;
 
 pub use fusewright_ir as ir;

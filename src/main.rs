@@ -19,9 +19,9 @@ struct Line {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Find all faults of a model file
+    /// Find all faults of a model or training file
     Check(check::Check),
-    /// Print a model file in its canonical form
+    /// Print a model or training file in its canonical form
     Fmt(fmt::Fmt),
     /// List layers, output shapes, parameters and multiply-adds
     Summary(summary::Summary),

@@ -41,6 +41,11 @@ impl Model {
         Model { definition, folder: None }.checked()
     }
 
+    /// The model of a definition that was read already; `folder` is what its paths are relative to.
+    pub(crate) fn of(definition: ir::Model, folder: Option<PathBuf>) -> Result<Model, Error> {
+        Model { definition, folder }.checked()
+    }
+
     /// Holds the gradients that the text asks for to what is known of the graph.
     fn checked(self) -> Result<Model, Error> {
         let Model { definition, .. } = &self;

@@ -225,6 +225,13 @@ fn formatting_twice_changes_nothing() {
 #[test]
 fn sound_models_are_said_to_be() {
     assert_eq!(printed(&["check", LENET]), "models/lenet5.ron: sound (13 layers, 61,706 parameters)\n");
+    let training = "models/train_lenet5.ron";
+    let told = "sound (13 layers, 61,706 parameters; 8,000 examples, 2,000 to evaluate with)";
+    assert_eq!(printed(&["check", training]), format!("{training}: {told}\n"));
+    let row = "benches/rows/train_mlp_b64.ron";
+    assert_eq!(printed(&["check", row]), format!("{row}: sound (6 layers, 235,146 parameters; no data)\n"));
+    let refusal = refused(&["run", training]);
+    assert!(refusal.contains("this is a training file, not a model") && refusal.contains("lenet5.ron"), "{refusal}");
 }
 
 #[test]

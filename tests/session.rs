@@ -1,9 +1,10 @@
 //! What a session promises: a run allocates nothing and executes emitted code only; many sessions share an executable
 //! across threads; a run can be cancelled.
 
+use fusewright::data::Order;
 use fusewright::ir::ops::Op;
 use fusewright::runtime::{RunError, View, ViewMut};
-use fusewright::{Model, Options, bindings};
+use fusewright::{Model, Options, Recipe, Tensor, bindings};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::path::Path;
@@ -41,6 +42,23 @@ fn lenet5() -> Model {
 
 fn image() -> Vec<f32> {
     (0..784).map(|i| (i % 17) as f32 / 17.0).collect()
+}
+
+#[test]
+fn examples_are_handed_out_without_an_allocation() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/train_lenet5.ron");
+    let (data, _) = Recipe::load(path).unwrap().data().unwrap().unwrap();
+    let mut order = Order::new(data.len(), 64, 1);
+    let mut images = Tensor::from_vec(&[64, 1, 28, 28], vec![0f32; 64 * 784]);
+    let mut labels = Tensor::from_vec(&[64], vec![0i64; 64]);
+    let before = ALLOCATIONS.get();
+    for epoch in 0..2 {
+        for batch in 0..order.batches() {
+            data.fill(order.batch(epoch, batch), &mut images, &mut labels);
+        }
+    }
+    assert_eq!(ALLOCATIONS.get(), before);
+    assert!(labels.as_slice::<i64>().unwrap().contains(&9));
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! How a network is trained: what a training file says, but for the network itself.
 //!
 //! Names, defaults and meanings are those of `torch.optim`; a [`Rate`] is a factor of the optimiser's learning rate.
+//! [`crate::text`] has the form of the file.
 
 mod check;
 
-use crate::diagnostic::Span;
+use crate::diagnostic::{Diagnostics, Source as Text, Span};
 use crate::model::Model;
 use crate::ops::{Op, Real};
 use serde::{Deserialize, Serialize};
@@ -36,6 +37,56 @@ pub struct Recipe {
     pub path: String,
     /// Its text.
     pub text: String,
+}
+
+impl Recipe {
+    /// The recipe of a training file. `path` is the name that messages show.
+    ///
+    /// ```
+    /// use fusewright_ir::recipe::{Optimizer, Recipe};
+    ///
+    /// let recipe = Recipe::parse("train.ron", r#"(
+    ///     fusewright: 1,
+    ///     model: "lenet5.ron",
+    ///     loss: CrossEntropyLoss,
+    ///     optimizer: Sgd(lr: 0.1, momentum: 0.9),
+    ///     batch: 64,
+    /// )"#)?;
+    /// assert!(matches!(recipe.optimizer, Optimizer::Sgd { nesterov: false, .. }));
+    /// assert_eq!((recipe.objective.target.as_str(), recipe.batch, recipe.epochs), ("labels", 64, 1));
+    /// # Ok::<(), fusewright_ir::Diagnostics>(())
+    /// ```
+    ///
+    /// # Errors
+    /// All faults of the text, each at its place; those of a model within it too.
+    pub fn parse(path: &str, text: &str) -> Result<Recipe, Diagnostics> {
+        crate::text::read_recipe(path, text)
+    }
+
+    /// Whether a text is a training file rather than a model: it has a `loss` or an `optimizer`, and no `layers`. What is
+    /// not RON is neither.
+    pub fn is_recipe(text: &str) -> bool {
+        crate::text::is_recipe(text)
+    }
+
+    /// The text and its name, for rendering diagnostics.
+    pub fn source(&self) -> Text<'_> {
+        Text { path: &self.path, text: &self.text }
+    }
+
+    /// The place of a value in the text, by the names of the fields that lead to it: `["data", "train", "images"]`. Where
+    /// the last are not there, that of those that are; `None` where the first is not.
+    pub fn place(&self, fields: &[&str]) -> Option<Span> {
+        let value = crate::text::parse(&self.text).ok()?;
+        let mut found = value.field(fields.first()?)?;
+        for name in &fields[1..] {
+            match found.field(name) {
+                Some(inner) => found = inner,
+                None => break,
+            }
+        }
+        Some(found.span.clone())
+    }
 }
 
 /// Where the network of a recipe is.
@@ -322,4 +373,16 @@ pub enum Source {
         /// The folder.
         images: String,
     },
+}
+
+impl Source {
+    /// The fields that name files or folders, with what they name.
+    pub fn paths(&self) -> Vec<(&'static str, &str)> {
+        match self {
+            Source::Idx { images, labels } => vec![("images", images), ("labels", labels)],
+            Source::Npy { inputs, targets } => vec![("inputs", inputs), ("targets", targets)],
+            Source::Csv { file, .. } => vec![("file", file)],
+            Source::Folder { images } => vec![("images", images)],
+        }
+    }
 }

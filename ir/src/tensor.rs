@@ -182,6 +182,19 @@ macro_rules! elements {
                 }
             }
 
+            /// Writes the elements `range` of `from` to `at` and behind. Allocates nothing.
+            ///
+            /// # Panics
+            /// If the types of the elements differ, or there are not so many.
+            pub fn copy_from(&mut self, at: usize, from: &Data, range: std::ops::Range<usize>) {
+                let end = at + range.len();
+                match (self, from) {
+                    $((Data::$variant(to), Data::$variant(from)) => to[at..end].copy_from_slice(&from[range]),)*
+                    (Data::Bool(to), Data::Bool(from)) => to[at..end].copy_from_slice(&from[range]),
+                    (to, from) => panic!("elements of type {} for {}", from.dtype(), to.dtype()),
+                }
+            }
+
             /// Zeros, or false.
             pub fn zeros(dtype: DType, elements: usize) -> Data {
                 match dtype {
@@ -274,6 +287,11 @@ impl Tensor {
     /// The elements.
     pub fn data(&self) -> &Data {
         &self.data
+    }
+
+    /// The elements alone.
+    pub fn into_data(self) -> Data {
+        self.data
     }
 
     /// The elements, to be written: their number and type must stay.

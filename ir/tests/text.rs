@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use fusewright_ir::recipe::{Network, Recipe};
 use fusewright_ir::text::format;
 use fusewright_ir::{Model, Source};
 use std::fs;
@@ -59,6 +60,67 @@ fn bad_models_are_told_why() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn good_recipes_are_read() {
+    let mut wrong = Vec::new();
+    for path in files("good_recipes") {
+        let text = fs::read_to_string(&path).unwrap();
+        let name = name(&path);
+        assert!(Recipe::is_recipe(&text), "{name}");
+        assert_eq!(format(&text).unwrap(), text, "{name} in canonical form");
+        match Recipe::parse(&name, &text) {
+            Ok(recipe) => compare(&path, &told(&recipe), &mut wrong),
+            Err(faults) => wrong.push(faults.render(Some(Source { path: &name, text: &text }), false)),
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// All that a recipe says.
+fn told(recipe: &Recipe) -> String {
+    let network = match &recipe.model {
+        Network::File(path) => path.clone(),
+        Network::Inline(model) => format!("{} of\n{}", model.name, model.graph),
+    };
+    let Recipe { objective, optimizer, rate, clip, metrics, batch, epochs, seed, data, .. } = recipe;
+    let loss = &recipe.text[objective.span.clone().unwrap()];
+    format!(
+        "model: {network}\nloss: {} of {:?} and {} from `{loss}`\n{optimizer:?}\n{rate:?}\n{clip:?}\n{metrics:?}\n\
+         batch: {batch}, epochs: {epochs}, seed: {seed}\n{data:#?}",
+        objective.loss, objective.output, objective.target
+    )
+}
+
+#[test]
+fn bad_recipes_are_told_why() {
+    let mut wrong = Vec::new();
+    for path in files("bad_recipes") {
+        let text = fs::read_to_string(&path).unwrap();
+        let name = name(&path);
+        match Recipe::parse(&name, &text) {
+            Ok(_) => wrong.push(format!("{name} is taken for good")),
+            Err(faults) => compare(&path, &faults.render(Some(Source { path: &name, text: &text }), false), &mut wrong),
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn parts_of_recipes_have_places() {
+    let text = include_str!("good_recipes/whole.ron");
+    let recipe = Recipe::parse("whole.ron", text).unwrap();
+    let place = |fields: &[&str]| recipe.place(fields).map(|span| &text[span]);
+    assert_eq!(place(&["data", "test", "file"]), Some("\"data/test.csv\""));
+    assert_eq!(place(&["optimizer", "dampening"]), place(&["optimizer"]), "a default has no place of its own");
+    assert_eq!((place(&["seed"]), place(&["name"])), (Some("7"), None));
+    // Faults of a model within point into the same text.
+    let Network::Inline(model) = &recipe.model else { panic!("it is in the file") };
+    let fault = model.bind(&[("N".to_string(), 1), ("M".to_string(), 1)].into()).unwrap_err();
+    assert!(fault.render(Some(model.source()), false).contains("no symbol `M`"));
+    assert_eq!((&model.path, &model.text), (&recipe.path, &recipe.text));
+    assert!(!Recipe::is_recipe(include_str!("good/lenet5.ron")) && !Recipe::is_recipe("(loss: "));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use fusewright_ir::ops::{Initializer, LAYERS, Op, Parameter};
+use fusewright_ir::recipe::Recipe;
 use fusewright_ir::tensor::Data;
 use fusewright_ir::text::{format, parse};
 use fusewright_ir::{DType, Graph, GraphBuilder, Model, Tensor, TensorType, ValueId, verify};
@@ -172,6 +173,37 @@ proptest! {
             }
             if let Ok(once) = format(&text) {
                 prop_assert_eq!(&once, &format(&once).unwrap(), "{}", text);
+            }
+        }
+    }
+
+    #[test]
+    fn no_training_file_makes_the_reader_panic(
+        cuts in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), 0usize..20), 1..5)
+    ) {
+        let pieces = [
+            "", "(", ")", "[", "]", "\"", ",", ":", "-1", "99999999999", "NaN", "inf", "\"c1\"", "//", "\u{e9}", "Steps",
+            "loss", "Adam", "..", "Npy",
+        ];
+        for source in [include_str!("good_recipes/whole.ron"), include_str!("good_recipes/pictures.ron")] {
+            let mut text = source.to_string();
+            for (at, length, piece) in &cuts {
+                let at = at.index(text.len());
+                let end = (at + length.index(12)).min(text.len());
+                if text.is_char_boundary(at) && text.is_char_boundary(end) {
+                    text.replace_range(at..end, pieces[*piece]);
+                }
+            }
+            Recipe::is_recipe(&text);
+            match Recipe::parse("m", &text) {
+                Ok(recipe) => {
+                    prop_assert!(recipe.batch > 0 && recipe.epochs > 0);
+                    prop_assert!(recipe.place(&["loss", "reduction"]).is_some());
+                }
+                Err(faults) => {
+                    let rendered = faults.render(Some(fusewright_ir::Source { path: "m", text: &text }), false);
+                    prop_assert!(!rendered.is_empty());
+                }
             }
         }
     }

@@ -223,7 +223,10 @@ impl Fusion {
             return Err("the view costs nothing where its result is read");
         }
         let keep = |buffer: BufferId| self.is_output(buffer) || self.readers(buffer).len() > 1;
+        // What is written piece by piece is far apart in memory, and a contraction has registers for one result only.
+        let spreads = !first.folds.is_empty() && pieces(second) > 1;
         let reason = match merge::into_stores(first, second, buffer, keep) {
+            Ok(_) if spreads => "the consumer writes several pieces of one value",
             Ok(joined) => return Ok(Way::Stores(joined)),
             Err(reason) => reason,
         };
@@ -342,6 +345,12 @@ impl Fusion {
         assert!(waiting.is_empty(), "joining kernels makes no cycle");
         self.order = done;
     }
+}
+
+/// The most stores that a kernel has to one buffer.
+fn pieces(kernel: &Kernel) -> usize {
+    let to = |buffer: BufferId| kernel.stores.iter().filter(|store| store.buffer == buffer).count();
+    kernel.writes().into_iter().map(to).max().unwrap_or(0)
 }
 
 /// Scalar operations of a kernel, loads not counted.

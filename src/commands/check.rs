@@ -1,4 +1,4 @@
-//! `fusewright check`: all faults of a model file.
+//! `fusewright check`: all faults of a model or training file.
 
 use super::arguments::{ModelArguments, batch};
 use super::gradients::compare;
@@ -6,10 +6,12 @@ use super::output::{Failure, Output};
 use super::summary::layers;
 use super::table::{Table, grouped};
 use clap::Args;
-use fusewright::{Error, Model};
+use fusewright::data::files;
+use fusewright::passes::train::StepOptions;
+use fusewright::{Error, Model, Recipe, ir};
 use std::io::Write;
 
-/// Reads the model, its weights and its classes, and says what is wrong with them
+/// Reads a model, its weights and its classes, or a training file and its data, and says what is wrong with them
 #[derive(Args)]
 pub struct Check {
     #[command(flatten)]
@@ -24,18 +26,46 @@ pub struct Check {
 
 impl Check {
     pub fn run(self, out: &mut Output) -> Result<(), Failure> {
+        if ir::recipe::Recipe::is_recipe(&files::read_text(&self.model.model)?) {
+            return self.training(out);
+        }
         let model = self.model.load()?;
+        self.whole(&model)?;
+        if self.gradients {
+            return self.compare(&model, out);
+        }
+        Ok(writeln!(out, "{}: sound ({})", self.model.model.display(), told(&model))?)
+    }
+
+    fn training(&self, out: &mut Output) -> Result<(), Failure> {
+        let recipe = Recipe::load(&self.model.model)?;
+        self.whole(recipe.model())?;
+        let data = recipe.data()?;
+        let train = data.as_ref().map(|(train, _)| train);
+        let mut sizes = recipe.sizes(recipe.definition().batch, train)?;
+        sizes.extend(self.model.bindings(None)?);
+        recipe.step(&sizes, &StepOptions { steps_per_epoch: 1, total_steps: 1 })?;
+        if self.gradients {
+            return self.compare(recipe.model(), out);
+        }
+        let examples = match &data {
+            None => "no data".to_string(),
+            Some((train, None)) => format!("{} examples", grouped(train.len() as u64)),
+            Some((train, Some(test))) => {
+                format!("{} examples, {} to evaluate with", grouped(train.len() as u64), grouped(test.len() as u64))
+            }
+        };
+        Ok(writeln!(out, "{}: sound ({}; {examples})", self.model.model.display(), told(recipe.model()))?)
+    }
+
+    /// The files of a model, and the sizes that are given.
+    fn whole(&self, model: &Model) -> Result<(), Failure> {
         model.own_weights()?;
         model.classes()?;
         if !self.model.bind.is_empty() {
             model.bind(&self.model.bindings(None)?)?;
         }
-        if self.gradients {
-            return self.compare(&model, out);
-        }
-        let parameters = model.parameter_count().map_or("a number of".to_string(), grouped);
-        let path = self.model.model.display();
-        Ok(writeln!(out, "{path}: sound ({} layers, {parameters} parameters)", layers(model.graph()).len())?)
+        Ok(())
     }
 
     fn compare(&self, model: &Model, out: &mut Output) -> Result<(), Failure> {
@@ -53,4 +83,10 @@ impl Check {
             n => Err(Error::Internal(format!("{n} gradients differ from finite differences")).into()),
         }
     }
+}
+
+/// What a model has.
+fn told(model: &Model) -> String {
+    let parameters = model.parameter_count().map_or("a number of".to_string(), grouped);
+    format!("{} layers, {parameters} parameters", layers(model.graph()).len())
 }

@@ -1,4 +1,4 @@
-//! `fusewright fmt`: the canonical form of a model file.
+//! `fusewright fmt`: the canonical form of a model or training file.
 
 use super::output::{Failure, Output};
 use clap::Args;
@@ -7,10 +7,10 @@ use fusewright::{Error, ir};
 use std::io::Write;
 use std::path::PathBuf;
 
-/// Prints the model in its canonical form; comments are kept
+/// Prints a model or training file in its canonical form; comments are kept
 #[derive(Args)]
 pub struct Fmt {
-    /// The model file
+    /// The file
     model: PathBuf,
     /// Write the file in place of printing it
     #[arg(long)]

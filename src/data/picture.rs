@@ -51,14 +51,21 @@ impl Picture {
                 .expected("1 or 3 channels, and one mean and deviation for each")
                 .found(format!("{channels} channels, {} means, {} deviations", rule.mean.len(), rule.std.len())));
         }
-        let cut = self.cover(rule.resize, height as u32, width as u32);
-        let pixels = if channels == 1 { cut.to_luma8().into_raw() } else { cut.to_rgb8().into_raw() };
-        let mut elements = Vec::with_capacity(pixels.len());
-        for channel in 0..channels {
-            let of_channel = pixels.iter().skip(channel).step_by(channels);
-            elements.extend(of_channel.map(|&pixel| rule.apply(f64::from(pixel), channel) as f32));
+        let pixels = self.planes(rule.resize, channels, height, width);
+        let plane = (height * width).max(1);
+        let values = pixels.iter().enumerate().map(|(i, &pixel)| rule.apply(f64::from(pixel), i / plane) as f32);
+        Ok(Tensor::from_vec(&[1, channels, height, width], values.collect()))
+    }
+
+    /// The pixels of the centre, resized as [`Picture::to_tensor`] says, channel by channel: brightness where `channels`
+    /// is 1, else red, green and blue.
+    pub(crate) fn planes(&self, resize: Option<u32>, channels: usize, height: usize, width: usize) -> Vec<u8> {
+        let cut = self.cover(resize, height as u32, width as u32);
+        if channels == 1 {
+            return cut.to_luma8().into_raw();
         }
-        Ok(Tensor::from_vec(&[1, channels, height, width], elements))
+        let pixels = cut.to_rgb8().into_raw();
+        (0..channels).flat_map(|channel| pixels.iter().skip(channel).step_by(channels).copied()).collect()
     }
 
     /// The centre of `height` x `width` pixels of the resized picture.

@@ -84,6 +84,7 @@ impl FieldError {
             "a boolean" => "`true` or `false`",
             "a string" => "a string in quotes",
             "a sequence" => "a list",
+            "a tuple of size 2" => "two values: `(a, b)`",
             other => other.strip_prefix("struct ").map_or(other, |_| "a struct `(...)` with named fields"),
         };
         FieldError { expected: Some(words.to_string()), ..FieldError::default() }
@@ -223,13 +224,17 @@ impl<'de> Deserializer<'de> for &'de Value {
     fn deserialize_enum<V: Visitor<'de>>(
         self,
         _: &'static str,
-        _: &'static [&'static str],
+        variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, FieldError> {
         let variant = match &self.kind {
             Kind::Ident(name) | Kind::Str(name) => Variant { name, value: None },
             Kind::Tuple(Some(name), _) | Kind::Struct(Some(name), _) => Variant { name: &name.text, value: Some(self) },
-            _ => return Err(FieldError::expecting("the name of a variant").or_at(self)),
+            _ => {
+                return Err(
+                    FieldError { found: Some(self.describe()), ..Error::unknown_variant("", variants) }.or_at(self)
+                );
+            }
         };
         visitor.visit_enum(variant).map_err(|error: FieldError| error.or_at(self))
     }

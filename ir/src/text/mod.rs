@@ -59,6 +59,57 @@
 //! value is that of its last layer. The names in it begin with its own name and a dot; an empty name adds nothing.
 //! Parameters stand for any value, or for a whole layer.
 //!
+//! # Training files
+//!
+//! A file with a `loss` and an `optimizer` says how a network is trained; [`crate::recipe::Recipe::parse`] reads it.
+//!
+//! ```
+//! let recipe = fusewright_ir::recipe::Recipe::parse("train.ron", r#"(
+//!     fusewright: 1,
+//!     model: "lenet5.ron",
+//!     loss: CrossEntropyLoss(label_smoothing: 0.1),
+//!     optimizer: Sgd(lr: 0.1, momentum: 0.9),
+//!     rate: (warmup: (Steps(100), 0.1), schedule: Cosine),
+//!     clip: Norm(1),
+//!     metrics: [Accuracy],
+//!     batch: 64,
+//!     epochs: 10,
+//!     data: (
+//!         train: Idx(images: "data/train-images.gz", labels: "data/train-labels.gz"),
+//!         test: Idx(images: "data/test-images.gz", labels: "data/test-labels.gz"),
+//!     ),
+//! )"#)?;
+//! assert_eq!(recipe.objective.target, "labels");
+//! # Ok::<(), fusewright_ir::Diagnostics>(())
+//! ```
+//!
+//! | section | what it holds | where nothing is said |
+//! |---|---|---|
+//! | `fusewright` | the version of the form: 1 | |
+//! | `model` | a model file in the folder of this one, or a model: `(inputs: [...], layers: [...])`; its parameters start as its initialisers say, whatever `weights` it names | |
+//! | `loss` | a loss layer with its attributes, its reduction not `"none"` | |
+//! | `output` | the output of the network that the loss is of | the only output |
+//! | `target` | what the output should be: an input of the network, or the name of a new one | `"labels"` for losses of classes (`CrossEntropyLoss`, `NLLLoss`), else `"targets"` |
+//! | `optimizer` | `Sgd`, `Adam`, `AdamW`, `RmsProp`, `Adagrad` with the parameters and defaults of `torch.optim` | |
+//! | `rate` | a schedule: `Constant`, `Step(every, gamma)`, `Cosine(over, to)`, `OneCycle(over, pct_start, div_factor, final_div_factor)`; or `(warmup: (TIME, FACTOR), schedule: ...)`, which rises from the factor to 1 | `Constant` |
+//! | `clip` | `Norm(limit)` of all gradients together, or `Value(limit)` of each element | none |
+//! | `metrics` | `Accuracy` for losses of classes, else `MeanSquaredError`, `MeanAbsoluteError` | none |
+//! | `batch` | examples a step; the last step of an epoch has what is left | |
+//! | `epochs` | how often all examples are seen | 1 in a file without `data` |
+//! | `seed` | of initial parameters, the order of examples, and dropout | 0 |
+//! | `data` | `(train: SOURCE, test: SOURCE)`, the test optional | the file is only timed, with numbers made up |
+//!
+//! A time is `Steps(100)` or `Epochs(0.5)`; schedules count from the first step, are factors of the optimiser's `lr`, and last
+//! for the whole training unless `over` says otherwise. The paths of a source are relative to the training file, and inside
+//! its folder:
+//!
+//! | source | what it holds |
+//! |---|---|
+//! | `Idx(images, labels)` | pixels `[n, height, width]` and labels `[n]`, plain or gzipped; the input's `normalize` applies |
+//! | `Npy(inputs, targets)` | arrays of NumPy, the first axis the examples |
+//! | `Csv(file, inputs, targets, standardize)` | columns by name, `inputs` all but the targets unless given; `standardize: true` scales them to mean 0 and deviation 1, by the training file |
+//! | `Folder(images)` | a folder of pictures for each class, in the order of their names; cut to the input's size |
+//!
 //! # The files of this module
 //!
 //! | file | what it does |
@@ -66,6 +117,7 @@
 //! | `value` | RON text to a tree that knows its places |
 //! | `de` | serde types from the tree, with the place of every fault |
 //! | `sections` | the sections of a model file |
+//! | `recipe` | the sections of a training file |
 //! | `expand` | layers, blocks and repetitions to nodes of the graph |
 //! | `faults` | all faults of a file, each once |
 //! | `print` | a model to RON |
@@ -77,6 +129,7 @@ mod expand;
 mod faults;
 mod format;
 mod print;
+mod recipe;
 mod sections;
 mod value;
 
@@ -86,6 +139,7 @@ pub use value::{Field, Kind, Name, Value, parse};
 
 pub(crate) use expand::with_inputs;
 pub(crate) use print::print;
+pub(crate) use recipe::{is_recipe, read_recipe};
 pub(crate) use sections::read_model;
 
 use crate::ops::Real;

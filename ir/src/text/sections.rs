@@ -2,6 +2,7 @@
 
 use super::de::FieldError;
 use super::expand::{Block, Expander, Slot};
+use super::faults::Faults;
 use super::value::{Field, Kind, Name, Value, count};
 use crate::diagnostic::{Diagnostic, Diagnostics, closest};
 use crate::dim::Dim;
@@ -33,12 +34,92 @@ const SECTIONS: [&str; 12] = [
     "seed",
 ];
 
+/// A kind of file: what messages call it, and its sections.
+pub(super) struct Form {
+    /// `model`.
+    pub what: &'static str,
+    /// `model file`.
+    pub file: &'static str,
+    /// How one looks.
+    pub expected: &'static str,
+    /// All sections, in the order in which they are usually written.
+    pub sections: &'static [&'static str],
+    /// Whether it says its version.
+    pub has_version: bool,
+}
+
+/// A file that is a model.
+const MODEL: Form = Form {
+    what: "model",
+    file: "model file",
+    expected: "a model: `(fusewright: 1, name: \"...\", inputs: [...], layers: [...])`",
+    sections: &SECTIONS,
+    has_version: true,
+};
+
+/// A model within a file of another kind, which says the version.
+const INLINE: Form = Form { expected: "a model: `(inputs: [...], layers: [...])`", has_version: false, ..MODEL };
+
+impl Form {
+    /// The sections of a file by name; `None` where it is not one of this kind at all.
+    pub fn split<'v>(&self, value: &'v Value, faults: &mut Faults) -> Option<HashMap<&'v str, &'v Field>> {
+        let Kind::Struct(_, fields) = &value.kind else {
+            let start = value.span.start..value.span.start + 1;
+            let fault = Diagnostic::new(format!("this is not a {}", self.what)).at(start);
+            faults.push(fault.expected(self.expected).found(value.describe()));
+            return None;
+        };
+        let mut sections = HashMap::new();
+        for field in fields {
+            let (name, span) = (field.name.text.as_str(), field.name.span.clone());
+            if !self.sections.contains(&name) {
+                let meant = closest(name, self.sections.iter().copied());
+                let mut fault = Diagnostic::new(format!("unknown section `{name}`")).at(span);
+                fault.expected = Some(format!("one of `{}`", self.sections.join("`, `")));
+                fault.help = meant.map(|meant| format!("did you mean `{meant}`?"));
+                faults.push(fault);
+            } else if sections.insert(name, field).is_some() {
+                faults.push(Diagnostic::new(format!("section `{name}` is given twice")).at(span));
+            }
+        }
+        let fault = match sections.get("fusewright").map(|field| &field.value) {
+            Some(Value { kind: Kind::Integer(VERSION), .. }) => return Some(sections),
+            Some(value) => Diagnostic::new("the version of the file is not known")
+                .at(value.span.clone())
+                .found(value.describe())
+                .help("a newer fusewright may read it"),
+            None if !self.has_version => return Some(sections),
+            None => Diagnostic::new("`fusewright` is missing: the version of the file's form")
+                .at(value.span.start..value.span.start + 1)
+                .help(format!("begin with `(fusewright: {VERSION}, ...`")),
+        };
+        faults.push(fault.expected(format!("`fusewright: {VERSION}`")));
+        // What another version means by the rest is not known.
+        (!sections.contains_key("fusewright")).then_some(sections)
+    }
+}
+
 /// Reads a model file; `path` is the name that messages show.
 pub(crate) fn read_model(path: &str, text: &str) -> Result<Model, Diagnostics> {
     let value = super::parse(text)?;
-    let mut reader = Reader { sections: HashMap::new(), file: Expander::new(text), model: Model::default() };
-    if reader.split(&value) {
-        reader.read(&value);
+    if super::recipe::has_sections(&value) {
+        return Err(super::recipe::not_a_model(&value, MODEL.expected).into());
+    }
+    read_value(path, text, &value, &MODEL)
+}
+
+/// Reads a model that is a part of `text`: its faults are told at their places there.
+pub(super) fn read_inline(path: &str, text: &str, value: &Value) -> Result<Model, Diagnostics> {
+    read_value(path, text, value, &INLINE)
+}
+
+fn read_value(path: &str, text: &str, value: &Value, form: &Form) -> Result<Model, Diagnostics> {
+    let mut file = Expander::new(text);
+    let sections = form.split(value, &mut file.faults);
+    let reads = sections.is_some();
+    let mut reader = Reader { sections: sections.unwrap_or_default(), file, model: Model::default() };
+    if reads {
+        reader.read(value);
     }
     let Reader { file, mut model, .. } = reader;
     file.faults.into_result()?;
@@ -55,6 +136,23 @@ pub(crate) fn read_model(path: &str, text: &str) -> Result<Model, Diagnostics> {
     Ok(model)
 }
 
+/// Whether the path in a field, relative to the folder of a file, stays in it; where not, that is a fault at `place`.
+pub(super) fn check_path(form: &Form, field: &str, path: &str, place: &Value, faults: &mut Faults) -> bool {
+    let leaves = path.split('/').any(|part| part.is_empty() || part == "..");
+    if !leaves && !path.contains(['\\', ':', '\0']) && !path.chars().any(char::is_control) {
+        return true;
+    }
+    let Form { what, file, .. } = form;
+    let fault = Diagnostic::new(format!("`{field}` leaves the folder of the {what}")).at(place.span.clone());
+    faults.push(
+        fault
+            .expected(format!("a path relative to the {file}, with `/` between its parts and no `..`"))
+            .found(format!("{path:?}"))
+            .help(format!("put the file beside the {what}")),
+    );
+    false
+}
+
 struct Reader<'v> {
     sections: HashMap<&'v str, &'v Field>,
     file: Expander<'v>,
@@ -62,42 +160,6 @@ struct Reader<'v> {
 }
 
 impl<'v> Reader<'v> {
-    /// Sorts the sections; false where the file is not one of ours at all.
-    fn split(&mut self, value: &'v Value) -> bool {
-        let expected = "a model: `(fusewright: 1, name: \"...\", inputs: [...], layers: [...])`";
-        let Kind::Struct(_, fields) = &value.kind else {
-            let start = value.span.start..value.span.start + 1;
-            let fault = Diagnostic::new("this is not a model").at(start).expected(expected).found(value.describe());
-            self.file.faults.push(fault);
-            return false;
-        };
-        for field in fields {
-            let (name, span) = (field.name.text.as_str(), field.name.span.clone());
-            if !SECTIONS.contains(&name) {
-                let meant = closest(name, SECTIONS);
-                let mut fault = Diagnostic::new(format!("unknown section `{name}`")).at(span);
-                fault.expected = Some(format!("one of `{}`", SECTIONS.join("`, `")));
-                fault.help = meant.map(|meant| format!("did you mean `{meant}`?"));
-                self.file.faults.push(fault);
-            } else if self.sections.insert(name, field).is_some() {
-                self.file.faults.push(Diagnostic::new(format!("section `{name}` is given twice")).at(span));
-            }
-        }
-        let fault = match self.sections.get("fusewright").map(|field| &field.value) {
-            Some(Value { kind: Kind::Integer(VERSION), .. }) => return true,
-            Some(value) => Diagnostic::new("the version of the file is not known")
-                .at(value.span.clone())
-                .found(value.describe())
-                .help("a newer fusewright may read it"),
-            None => Diagnostic::new("`fusewright` is missing: the version of the file's form")
-                .at(value.span.start..value.span.start + 1)
-                .help(format!("begin with `(fusewright: {VERSION}, ...`")),
-        };
-        self.file.faults.push(fault.expected(format!("`fusewright: {VERSION}`")));
-        // What another version means by the rest is not known.
-        !self.sections.contains_key("fusewright")
-    }
-
     fn read(&mut self, file: &'v Value) {
         self.model.name = self.plain("name").unwrap_or_default();
         self.model.seed = self.plain("seed").unwrap_or_default();
@@ -134,19 +196,7 @@ impl<'v> Reader<'v> {
                 return None;
             }
         };
-        let leaves = path.split('/').any(|part| part.is_empty() || part == "..");
-        if leaves || path.contains(['\\', ':', '\0']) || path.chars().any(char::is_control) {
-            let fault = Diagnostic::new(format!("`{}` leaves the folder of the model", field.name.text));
-            self.file.faults.push(
-                fault
-                    .at(field.value.span.clone())
-                    .expected("a path relative to the model file, with `/` between its parts and no `..`")
-                    .found(format!("{path:?}"))
-                    .help("put the file beside the model"),
-            );
-            return None;
-        }
-        Some(path)
+        check_path(&MODEL, &field.name.text, &path, &field.value, &mut self.file.faults).then_some(path)
     }
 
     /// The first input's value, if there is an input.
@@ -491,7 +541,7 @@ pub(super) fn default_init(ty: &TensorType) -> Initializer {
     if ty.rank() < 2 { Initializer::Zeros } else { Initializer::layer_weight() }
 }
 
-fn is_name(name: &str) -> bool {
+pub(super) fn is_name(name: &str) -> bool {
     let plain = |c: char| !c.is_control() && !c.is_whitespace() && !":{}\"\\".contains(c);
     !name.is_empty() && name.len() <= 300 && name.chars().all(plain)
 }

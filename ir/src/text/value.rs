@@ -113,7 +113,7 @@ pub fn parse(text: &str) -> Result<Value, Diagnostic> {
 fn syntax(text: &str, error: &ron::error::SpannedError) -> Diagnostic {
     if error.code == ron::Error::Eof && super::comments::without(text).trim().is_empty() {
         return Diagnostic::new("the file is empty")
-            .expected("a model: `(fusewright: 1, name: \"...\", inputs: [...], layers: [...])`");
+            .expected("a model: `(fusewright: 1, name: \"...\", inputs: [...], layers: [...])`, or a training file");
     }
     let (start, end) = (offset(text, &error.span.start), offset(text, &error.span.end));
     // ron's span runs from the last token that was fine to where it stopped.

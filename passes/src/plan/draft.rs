@@ -101,6 +101,11 @@ impl DraftBuffer {
         self.once || matches!(self.info.role, Role::Parameter | Role::Constant(_))
     }
 
+    /// Whether it belongs to the network, and not to what the network is given.
+    pub fn is_weight(&self) -> bool {
+        self.is_constant() || self.info.role == Role::State
+    }
+
     /// Whether the planner may choose its layout: it lives in the arena, or in scratch.
     pub fn is_free(&self) -> bool {
         self.info.role == Role::Computed && !self.once && !self.is_output && self.state.is_none()

@@ -48,8 +48,8 @@ pub struct Contraction<'k> {
     pub weight: Vec<Read<'k>>,
 }
 
-/// The contractions among the folds of a kernel. The weight is the constant operand; where neither or both are, the one
-/// whose own axes come last in the result.
+/// The contractions among the folds of a kernel. The weight is the operand that is constant or state; where neither or both
+/// are, the one whose own axes come last in the result.
 pub fn contractions<'k>(draft: &Draft, kernel: &'k Kernel) -> Vec<Contraction<'k>> {
     let mut found = Vec::new();
     for (i, fold) in kernel.folds.iter().enumerate().filter(|(_, fold)| fold.kind == FoldKind::Sum) {
@@ -63,8 +63,8 @@ pub fn contractions<'k>(draft: &Draft, kernel: &'k Kernel) -> Vec<Contraction<'k
         if a.is_empty() || b.is_empty() {
             continue;
         }
-        let constant = |side: &[Read]| side.iter().all(|read| draft.buffer(read.buffer).is_constant());
-        let b_is_weight = match (constant(&a), constant(&b)) {
+        let is_weight = |side: &[Read]| side.iter().all(|read| draft.buffer(read.buffer).is_weight());
+        let b_is_weight = match (is_weight(&a), is_weight(&b)) {
             (false, true) => true,
             (true, false) => false,
             _ => last_own_axis(kernel, &b, &a) >= last_own_axis(kernel, &a, &b),

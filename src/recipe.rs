@@ -1,0 +1,246 @@
+//! Training files as users hold them: how a network is trained, with the network.
+
+use crate::data::dataset::Refusal;
+use crate::data::{Dataset, Labels, Wanted, files};
+use crate::error::Error;
+use crate::ir::model::Image;
+use crate::ir::ops::Op;
+use crate::ir::ops::loss::class_axis;
+use crate::ir::recipe::{Network, Source};
+use crate::ir::{self, Bindings, DType, Diagnostic, Diagnostics, Dim, Graph, TensorType};
+use crate::model::Model;
+use crate::passes::train::{self, StepOptions, Training};
+use std::path::{Path, PathBuf};
+
+/// How a network is trained, and the network.
+#[derive(Clone, Debug)]
+pub struct Recipe {
+    definition: ir::recipe::Recipe,
+    model: Model,
+    /// The folder that the paths of the file are relative to.
+    folder: Option<PathBuf>,
+}
+
+impl Recipe {
+    /// Reads a training file, and the model file that it names.
+    ///
+    /// ```
+    /// let recipe = fusewright::Recipe::load("models/train_lenet5.ron")?;
+    /// assert_eq!(recipe.model().parameter_count(), Some(61_706));
+    /// let (train, test) = recipe.data()?.expect("it names files");
+    /// assert_eq!((train.len(), test.map(|test| test.len())), (8_000, Some(2_000)));
+    /// # Ok::<(), fusewright::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Where a file cannot be read, and all faults of its text, each at its place.
+    pub fn load(path: impl AsRef<Path>) -> Result<Recipe, Error> {
+        let path = path.as_ref();
+        let text = files::read_text(path)?;
+        let folder = path.parent().unwrap_or(Path::new("")).to_path_buf();
+        Recipe::read(&path.display().to_string(), &text, Some(folder))
+    }
+
+    /// The training that a text in RON describes. Files that it names are not found.
+    ///
+    /// # Errors
+    /// All faults of the text, each at its place.
+    pub fn parse(text: &str) -> Result<Recipe, Error> {
+        Recipe::read("training", text, None)
+    }
+
+    fn read(name: &str, text: &str, folder: Option<PathBuf>) -> Result<Recipe, Error> {
+        let fault = |faults| Error::in_text(name, text, faults);
+        let definition = ir::recipe::Recipe::parse(name, text).map_err(fault)?;
+        let model = match &definition.model {
+            Network::Inline(model) => Model::of((**model).clone(), folder.clone())?,
+            Network::File(file) => {
+                let path = beside(folder.as_deref(), file)
+                    .map_err(|refused| fault(refused.at(definition.place(&["model"])).into()))?;
+                Model::load(path)?
+            }
+        };
+        Ok(Recipe { definition, model, folder })
+    }
+
+    /// All that the file says.
+    pub fn definition(&self) -> &ir::recipe::Recipe {
+        &self.definition
+    }
+
+    /// The network.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Faults of the training file's text.
+    pub(crate) fn fault(&self, faults: impl Into<Diagnostics>) -> Error {
+        Error::in_text(&self.definition.path, &self.definition.text, faults.into())
+    }
+
+    /// The examples to train on and those to evaluate with, read from the files that the training names; `None` where it
+    /// names none.
+    ///
+    /// # Errors
+    /// Where files cannot be read, hold no examples, do not fit each other or the network.
+    pub fn data(&self) -> Result<Option<(Dataset, Option<Dataset>)>, Error> {
+        let Some(data) = &self.definition.data else { return Ok(None) };
+        let wanted = self.wanted()?;
+        let train = self.examples("train", &data.train, &wanted, None)?;
+        let test = match &data.test {
+            Some(source) => Some(self.examples("test", source, &wanted, Some(&train))?),
+            None => None,
+        };
+        Ok(Some((train, test)))
+    }
+
+    fn examples(
+        &self,
+        set: &'static str,
+        source: &Source,
+        wanted: &Wanted,
+        like: Option<&Dataset>,
+    ) -> Result<Dataset, Error> {
+        let Some(folder) = &self.folder else {
+            return Err(self.fault(unknown_folder("the examples").at(self.definition.place(&["data"]))));
+        };
+        Dataset::load(folder, source, wanted, like).map_err(|Refusal { field, mut faults }| {
+            let place = self.definition.place(&["data", set, field]);
+            faults.0.iter_mut().for_each(|fault| fault.span = place.clone());
+            self.fault(faults)
+        })
+    }
+
+    /// What the network wants of examples.
+    ///
+    /// # Errors
+    /// Where it has not one input beside the target, or the training does not say which output the loss is of.
+    pub fn wanted(&self) -> Result<Wanted, Error> {
+        let objective = &self.definition.objective;
+        let graph = self.model.graph();
+        let inputs: Vec<(&str, &TensorType)> = graph
+            .nodes()
+            .filter_map(|(_, node)| match &node.op {
+                Op::Input(input) => Some((node.name.as_str(), &input.ty)),
+                _ => None,
+            })
+            .collect();
+        let given = inputs.iter().find(|(name, _)| *name == objective.target);
+        let others: Vec<_> = inputs.iter().filter(|(name, _)| *name != objective.target).collect();
+        let (name, input) = match (others.as_slice(), given) {
+            ([only], _) => **only,
+            ([], Some(given)) => *given,
+            _ => {
+                let names: Vec<String> = others.iter().map(|(name, _)| format!("`{name}`")).collect();
+                let fault = Diagnostic::new("examples are for networks of one input beside the target");
+                let fault = fault.at(self.definition.place(&["model"])).expected("one input");
+                return Err(self.fault(fault.found(format!("{}: {}", names.len(), names.join(", ")))));
+            }
+        };
+        let output = self.output()?;
+        let ignore_index = match &objective.loss {
+            Op::CrossEntropyLoss(loss) => Some(loss.ignore_index),
+            Op::NllLoss(loss) => Some(loss.ignore_index),
+            _ => None,
+        };
+        let target = match (given, ignore_index) {
+            (Some(_), _) if others.is_empty() => None,
+            (Some((_, ty)), _) => Some((*ty).clone()),
+            (None, Some(_)) if output.rank() > 0 => {
+                let mut places = output.shape.clone();
+                places.remove(class_axis(output.rank()));
+                Some(TensorType { dtype: DType::I64, shape: places })
+            }
+            (None, _) => Some(output.clone()),
+        };
+        let labels = match (ignore_index, output.shape.get(class_axis(output.rank())).and_then(Dim::known)) {
+            (Some(ignore_index), Some(classes)) => Some(Labels { classes, ignore_index, names: self.model.classes()? }),
+            _ => None,
+        };
+        let images = &self.model.definition().images;
+        let image: Option<Image> = images.iter().find(|(input, _)| input == name).map(|(_, image)| image.clone());
+        Ok(Wanted { input: input.clone(), image, target, labels })
+    }
+
+    /// The lengths of the symbols of the network's input for steps of `batch` examples: of the first axis, and of the
+    /// others as the examples have them.
+    ///
+    /// # Errors
+    /// Where the network is of another batch, and as [`Recipe::wanted`].
+    pub fn sizes(&self, batch: usize, data: Option<&Dataset>) -> Result<Bindings, Error> {
+        let input = self.wanted()?.input;
+        if let Some(fixed) = input.shape.first().and_then(Dim::known).filter(|fixed| *fixed != batch) {
+            let fault = Diagnostic::new("the network is of another batch").at(self.definition.place(&["batch"]));
+            let fault = fault.expected(format!("{fixed} examples a step (the input is {input})"));
+            let help = "give the first axis of the input a symbol: `shape: [N, ...]`";
+            return Err(self.fault(fault.found(format!("{batch}")).help(help)));
+        }
+        let lengths = match data {
+            Some(data) => data.input_type(batch).dims().unwrap_or_default(),
+            None => vec![batch],
+        };
+        let named = |(dim, length): (&Dim, usize)| {
+            let mut names = Vec::new();
+            dim.collect_symbols(&mut names);
+            names.pop().filter(|name| *dim == Dim::symbol(name)).map(|name| (name, length))
+        };
+        Ok(input.shape.iter().zip(lengths).filter_map(named).collect())
+    }
+
+    /// The graph of one step: forward, loss, backward, updates.
+    ///
+    /// # Errors
+    /// Symbols without a value; where the loss does not fit the network, or a layer cannot be trained.
+    pub fn step(&self, sizes: &Bindings, options: &StepOptions) -> Result<Graph, Error> {
+        let model = self.model.bind(sizes)?;
+        let step = train::step(model.graph().clone(), &Training::from(&self.definition), options);
+        step.map_err(|faults| self.step_fault(faults))
+    }
+
+    /// Faults of a graph that was made of the network and the training: their places are in the text of either.
+    pub(crate) fn step_fault(&self, faults: Diagnostics) -> Error {
+        let loss = &self.definition.objective.span;
+        match faults.0.iter().any(|fault| fault.span.is_none() || fault.span == *loss) {
+            true => {
+                let own = faults.0.into_iter().filter(|fault| fault.span.is_none() || fault.span == *loss);
+                self.fault(Diagnostics(own.collect()))
+            }
+            false => self.model.fault(faults),
+        }
+    }
+
+    /// The type of the output that the loss is of.
+    fn output(&self) -> Result<&TensorType, Error> {
+        let graph = self.model.graph();
+        let outputs: Vec<&ir::Output> = graph.outputs.iter().filter(|output| !output.is_update).collect();
+        let named = self.definition.objective.output.as_ref();
+        let found = match (named, outputs.as_slice()) {
+            (None, [only]) => Some(*only),
+            (None, _) => None,
+            (Some(name), all) => all.iter().find(|output| output.name == *name).copied(),
+        };
+        let names: Vec<String> = outputs.iter().map(|output| format!("`{}`", output.name)).collect();
+        let title = named.map_or("it is not clear which output the loss is of".to_string(), |name| {
+            format!("the network has no output `{name}`")
+        });
+        let place = self.definition.place(&["output"]).or(self.definition.objective.span.clone());
+        let fault = || {
+            let fault = Diagnostic::new(title).at(place).found(format!("the outputs {}", names.join(", ")));
+            self.fault(fault.expected("the name of an output").help("write `output: \"NAME\"`"))
+        };
+        found.map(|output| graph.value_type(output.value)).ok_or_else(fault)
+    }
+}
+
+fn beside(folder: Option<&Path>, relative: &str) -> Result<PathBuf, Diagnostic> {
+    match folder {
+        Some(folder) => files::inside(folder, relative),
+        None => Err(unknown_folder(&format!("`{relative}`"))),
+    }
+}
+
+fn unknown_folder(what: &str) -> Diagnostic {
+    Diagnostic::new(format!("{what} cannot be found"))
+        .expected("a training file in a folder")
+        .found("a training that was parsed from a text")
+}
