@@ -15,6 +15,7 @@ use support::grow::{self, Style};
 use support::network::{Network, What};
 use support::shrink::shrink;
 use support::stages::{Failure, Report, Trial, check};
+use support::training;
 
 /// Runs the networks of some seeds.
 ///
@@ -65,11 +66,13 @@ fn law(network: &Network, style: Style) -> Result<Report, Failure> {
         stage: "build".to_string(),
         problem: "layers that were checked one by one are refused".to_string(),
     })?;
-    if !style.gradients {
-        return check(&built, trial(network));
-    }
-    // Every other one is a whole step, which puts parameters in their own place.
-    let backward = if network.seed.is_multiple_of(2) { gradients::step } else { gradients::of };
+    let backward = match style {
+        Style { training: true, .. } => training::step,
+        // Every other one puts parameters in their own place.
+        Style { gradients: true, .. } if network.seed.is_multiple_of(2) => gradients::step,
+        Style { gradients: true, .. } => gradients::of,
+        _ => return check(&built, trial(network)),
+    };
     backward(&built, network.seed).map_or(Ok(Report::default()), |built| check(&built, trial(network)))
 }
 
@@ -138,6 +141,22 @@ gradient_seeds! {
     the_law_holds_of_gradients_4 14
 }
 
+macro_rules! training_seeds {
+    ($($name:ident $number:literal)*) => { $(
+        #[test]
+        fn $name() {
+            let first = $number * 1_000_000;
+            let report = hold(first..first + GRADIENTS, Style { training: true, ..Style::default() });
+            let elements = report.elements;
+            assert!(report.tight * 100 >= elements * 70, "of {elements} elements {} are held tightly", report.tight);
+        }
+    )* };
+}
+training_seeds! {
+    the_law_holds_of_training_1 21
+    the_law_holds_of_training_2 22
+}
+
 #[test]
 fn every_kind_of_layer_is_tested() {
     let kinds = grow::kinds();
@@ -177,6 +196,40 @@ fn transformed_convolutions_hold_the_law() {
         total.elements,
         total.tight
     );
+}
+
+/// Dropout of images, signals and features, alone and behind other layers, at sizes that leave every remainder.
+#[test]
+fn masks_hold_the_law() {
+    for (seed, (shape, layers)) in [
+        ("[7]", ""),
+        ("[3, 17]", "Dense(out: 33), Relu, "),
+        ("[2, 5, 4, 3]", ""),
+        ("[1, 3, 9, 8]", "Conv2d(out: 17, kernel_size: 3, padding: 1), Gelu, "),
+        ("[2, 16, 8, 8]", "Conv2d(out: 16, kernel_size: 3, padding: 1), "),
+        ("[65, 33]", "Dropout(p: 1.0), "),
+        ("[2, 3, 4]", "Transpose(dim0: 1, dim1: 2), Flatten, "),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        for (p, after) in [(0.5, ""), (0.1, ", Flatten(start_dim: 0), Mul(from: [\"d\", \"d\"])"), (0.0, "")] {
+            let ron = format!(
+                "(fusewright: 1, inputs: [(name: \"x\", shape: {shape})],\
+                 layers: [{layers}Dropout(name: \"d\", p: {p}){after}])"
+            );
+            // An even seed is of a network in training.
+            let seed = 2 * seed as u64;
+            let forward = found::built(&ron, seed);
+            let built = gradients::trained(&forward, seed).expect("every channel has several elements");
+            assert!(built.graph.to_string().contains("TrainingDropout"), "dropout is there");
+            let trial =
+                Trial { optimised: !seed.is_multiple_of(4), seed, threads: false, shared: 2, winograd: winograd(seed) };
+            if let Err(failure) = check(&built, trial) {
+                panic!("{}\n{}\n{ron}\n{}", failure.stage, failure.problem, built.graph);
+            }
+        }
+    }
 }
 
 macro_rules! found {
@@ -224,5 +277,6 @@ fn replay() {
     };
     println!("{}", grow::network(first, Style::default()).build().expect("it fits").graph);
     let gradients = std::env::var_os("LAW_GRADIENTS").is_some();
-    println!("{:?}", hold(first..end, Style { gradients, ..Style::default() }));
+    let training = std::env::var_os("LAW_TRAINING").is_some();
+    println!("{:?}", hold(first..end, Style { gradients, training, ..Style::default() }));
 }

@@ -1,15 +1,15 @@
-//! Training steps as graphs against PyTorch: optimisers, schedules, clipping. The numbers are those of torch 2.15 in f64,
+//! Training steps as graphs against PyTorch: optimisers, schedules, clipping, statistics. The numbers are those of torch 2.15 in f64,
 //! for the network of [`network`] from the same parameters.
 
 #[path = "support/training.rs"]
 mod training;
 
-use fusewright_ir::ops::{Dense, Map, Op, Real};
-use fusewright_ir::recipe::{Clip, Objective, Optimizer, Rate, Schedule, Time};
-use fusewright_ir::tensor::TensorType;
-use fusewright_ir::{Graph, GraphBuilder, verify};
+use fusewright_ir::ops::{Dense, Initializer, Map, Op, Real};
+use fusewright_ir::recipe::{Clip, Metric, Objective, Optimizer, Rate, Schedule, Time};
+use fusewright_ir::tensor::{DType, TensorType};
+use fusewright_ir::{Diagnostic, Graph, GraphBuilder, verify};
 use fusewright_passes::train::{self, StepOptions, Training};
-use training::{Trainer, close, loss, wave};
+use training::{Trainer, close, layer, wave};
 
 /// Five examples of three numbers through `a`, four units of tanh, and `b` to two outputs.
 fn network() -> Graph {
@@ -23,21 +23,22 @@ fn network() -> Graph {
 }
 
 fn mean_squares() -> Objective {
-    Objective { loss: loss("MSELoss"), output: None, target: "t".to_string(), span: None }
+    Objective { loss: layer("MSELoss"), output: None, target: "t".to_string(), span: None }
+}
+
+const LENGTHS: StepOptions = StepOptions { steps_per_epoch: 10, total_steps: 100 };
+
+/// A training at a constant rate.
+fn plain<'a>(objective: &'a Objective, optimizer: &'a Optimizer) -> Training<'a> {
+    let rate = &Rate { warmup: None, schedule: Schedule::Constant };
+    Training { objective, optimizer, rate, clip: None, metrics: &[], seed: 7 }
 }
 
 /// A trainer of the network, with the parameters, examples and targets that PyTorch had.
 fn trainer(optimizer: Optimizer, rate: Rate, clip: Option<Clip>) -> Trainer {
     let objective = mean_squares();
-    let recipe = Training {
-        objective: &objective,
-        optimizer: &optimizer,
-        rate: &rate,
-        clip: clip.as_ref(),
-        metrics: &[],
-        seed: 0,
-    };
-    let graph = train::step(network(), &recipe, &StepOptions { steps_per_epoch: 10, total_steps: 100 }).unwrap();
+    let recipe = Training { rate: &rate, clip: clip.as_ref(), ..plain(&objective, &optimizer) };
+    let graph = train::step(network(), &recipe, &LENGTHS).unwrap();
     verify(&graph).unwrap_or_else(|faults| panic!("{faults}"));
     let mut trainer = Trainer::new(graph);
     trainer.set("x", wave(15, 0.9, 0.3));
@@ -85,12 +86,10 @@ fn schedules_are_torchs() {
         let x = build.input("x", TensorType::f32([1usize, 1]));
         let y = build.layer("a", Op::Dense(Dense { out: 1, bias: false }), &[x]);
         build.output("y", y);
-        let objective = Objective { loss: loss("L1Loss"), ..mean_squares() };
+        let objective = Objective { loss: layer("L1Loss"), ..mean_squares() };
         let optimizer = sgd(1.0, 0.0, 0.0, 0.0, false);
-        let recipe =
-            Training { objective: &objective, optimizer: &optimizer, rate: &rate, clip: None, metrics: &[], seed: 0 };
-        let graph =
-            train::step(build.finish(), &recipe, &StepOptions { steps_per_epoch: 10, total_steps: 100 }).unwrap();
+        let recipe = Training { rate: &rate, ..plain(&objective, &optimizer) };
+        let graph = train::step(build.finish(), &recipe, &LENGTHS).unwrap();
         let mut trainer = Trainer::new(graph);
         trainer.set("x", vec![1.0]);
         trainer.set("t", vec![-1000.0]);
@@ -125,6 +124,206 @@ fn a_step_without_a_finite_loss_changes_nothing() {
         let after = trainer.state();
         assert!(after.iter().all(|(name, value)| before[name] != *value), "with {bad}");
     }
+}
+
+/// A layer between a scale that is learned and a mean square error, trained by three steps of rate 0.5.
+struct Normed {
+    layer: &'static str,
+    shape: &'static [usize],
+    losses: [f64; 3],
+    /// The loss of the trained network as inference has it.
+    evaluated: f64,
+    state: &'static [(&'static str, &'static [f64])],
+}
+
+#[test]
+fn statistics_are_torchs() {
+    for case in normed() {
+        let mut build = GraphBuilder::new();
+        let ty = TensorType::f32(case.shape.iter().copied());
+        let x = build.input("x", ty.clone());
+        let scale = build.parameter("scale", TensorType::f32(case.shape[1..].iter().copied()), Initializer::Ones);
+        let scaled = build.layer("scaled", Map::named("Mul").unwrap().into(), &[x, scale]);
+        let y = build.layer("n", layer(case.layer), &[scaled]);
+        build.output("y", y);
+        let network = build.finish();
+        let objective = mean_squares();
+        let optimizer = sgd(0.5, 0.0, 0.0, 0.0, false);
+        let graph = train::step(network.clone(), &plain(&objective, &optimizer), &LENGTHS).unwrap();
+        verify(&graph).unwrap_or_else(|faults| panic!("{faults}"));
+        let mut trainer = Trainer::new(graph);
+        let n = case.shape.iter().product();
+        trainer.set("x", wave(n, 0.9, 0.3));
+        trainer.set("t", wave(n, 1.7, 1.1));
+        trainer.set("scale", wave(n / case.shape[0], 0.8, 0.5));
+        for loss in case.losses {
+            close(case.layer, &trainer.step()["loss"].data, &[loss], 1e-6, ROUNDING);
+        }
+        for (name, expected) in case.state {
+            close(&format!("{}: {name}", case.layer), &trainer.value(name).data, expected, 1e-6, ROUNDING);
+        }
+        let evaluation = train::evaluation(network, &objective, &[]).unwrap();
+        verify(&evaluation).unwrap_or_else(|faults| panic!("{faults}"));
+        assert!(evaluation.outputs.iter().all(|output| !output.is_update));
+        let mut evaluation = Trainer::new(evaluation);
+        evaluation.take(&trainer);
+        close(case.layer, &evaluation.step()["loss"].data, &[case.evaluated], 1e-6, ROUNDING);
+    }
+}
+
+#[test]
+fn dropout_is_alike_forward_and_backward() {
+    let mut build = GraphBuilder::new();
+    let w = build.parameter("w", TensorType::f32([20usize, 30]), Initializer::Ones);
+    let dropped = build.layer("dropped", layer("Dropout(p: 0.25)"), &[w]);
+    let twice = build.layer("twice", layer("Dropout"), &[dropped]);
+    build.output("y", twice);
+    let network = build.finish();
+    let objective = Objective { loss: layer("L1Loss(reduction: \"sum\")"), ..mean_squares() };
+    let optimizer = sgd(1.0, 0.0, 0.0, 0.0, false);
+    let graph = train::step(network.clone(), &plain(&objective, &optimizer), &LENGTHS).unwrap();
+    let mut trainer = Trainer::new(graph);
+    let mut masks = Vec::new();
+    for _ in 0..2 {
+        trainer.set("w", vec![0.0; 600]);
+        // Below all outputs: the gradient of each is its scale.
+        trainer.set("t", vec![-1000.0; 600]);
+        let loss = trainer.step()["loss"].data[0];
+        assert_eq!(loss, 600_000.0);
+        let gradient: Vec<f64> = trainer.value("w").data.iter().map(|w| -w).collect();
+        let kept = gradient.iter().filter(|&&g| g != 0.0).count() as f64;
+        let expected = 600.0 * 0.75 * 0.5;
+        assert!((kept - expected).abs() < 5.0 * (expected * 0.625_f64).sqrt(), "{kept} elements are kept");
+        close("scale", &[gradient.iter().copied().fold(0.0, f64::max)], &[1.0 / 0.75 / 0.5], 1e-7, 0.0);
+        // The loss of the same step with weights that are not 0 has the same mask.
+        trainer.set("step", vec![masks.len() as f64]);
+        trainer.set("w", vec![1.0; 600]);
+        let loss = trainer.step()["loss"].data[0];
+        close("the mask", &[loss - 600_000.0], &[gradient.iter().sum()], 1e-9, 0.0);
+        masks.push(gradient);
+    }
+    assert_ne!(masks[0], masks[1], "each step has its own");
+
+    let mut evaluation = Trainer::new(train::evaluation(network, &objective, &[]).unwrap());
+    evaluation.set("w", vec![1.0; 600]);
+    assert_eq!(evaluation.step()["loss"].data, [600.0], "inference drops nothing");
+}
+
+/// A network of classes: `f32[4, 3]` scores of `f32[4, 2]` inputs, and a part that is for another output.
+fn classifier() -> Graph {
+    let mut build = GraphBuilder::new();
+    let x = build.input("x", TensorType::f32([4usize, 2]));
+    let scores = build.layer("scores", layer("Dense(out: 3)"), &[x]);
+    let aside = build.layer("aside", layer("Dense(out: 1)"), &[x]);
+    let aside = build.layer("norm", layer("BatchNorm1d"), &[aside]);
+    build.output("scores", scores);
+    build.output("aside", aside);
+    build.finish()
+}
+
+fn cross_entropy() -> Objective {
+    let output = Some("scores".to_string());
+    Objective { loss: layer("CrossEntropyLoss"), output, target: "labels".to_string(), span: Some(3..9) }
+}
+
+#[test]
+fn classes_are_counted() {
+    let (objective, optimizer) = (cross_entropy(), sgd(1.0, 0.0, 0.0, 0.0, false));
+    let training = Training { metrics: &[Metric::Accuracy], ..plain(&objective, &optimizer) };
+    let graph = train::step(classifier(), &training, &LENGTHS).unwrap();
+    verify(&graph).unwrap_or_else(|faults| panic!("{faults}"));
+    let names: Vec<&str> = graph.outputs.iter().map(|output| output.name.as_str()).collect();
+    // What the loss does not need stays as it is.
+    assert_eq!(names, ["loss", "accuracy", "scores.weight", "scores.bias", "step"]);
+    let labels = graph.find("labels").unwrap();
+    assert_eq!(*graph.value_type(labels.into()), TensorType::new(DType::I64, [4usize]));
+    let mut trainer = Trainer::new(graph);
+    trainer.set("scores.bias", vec![0.0, 0.5, 0.25]);
+    trainer.set("labels", vec![1.0, 0.0, 1.0, 1.0]);
+    assert_eq!(trainer.step()["accuracy"].data, [0.75]);
+}
+
+#[test]
+fn errors_are_counted() {
+    let metrics = [Metric::MeanAbsoluteError, Metric::MeanSquaredError];
+    let objective = mean_squares();
+    let mut evaluation = Trainer::new(train::evaluation(network(), &objective, &metrics).unwrap());
+    evaluation.set("t", vec![3.0; 10]);
+    let results = evaluation.step();
+    assert_eq!(results["mean_absolute_error"].data, [3.0]);
+    assert_eq!(results["mean_squared_error"].data, [9.0]);
+}
+
+#[test]
+fn an_input_may_be_the_target() {
+    let mut objective = mean_squares();
+    objective.target = "x".to_string();
+    let mut build = GraphBuilder::new();
+    let x = build.input("x", TensorType::f32([5usize, 3]));
+    let y = build.layer("a", layer("Dense(out: 3)"), &[x]);
+    build.output("y", y);
+    let optimizer = sgd(0.1, 0.0, 0.0, 0.0, false);
+    let graph = train::step(build.finish(), &plain(&objective, &optimizer), &LENGTHS).unwrap();
+    assert_eq!(graph.nodes().filter(|(_, node)| matches!(node.op, Op::Input(_))).count(), 1);
+}
+
+/// The faults of a step.
+fn refused(network: Graph, objective: &Objective, optimizer: Optimizer, metrics: &[Metric]) -> Vec<Diagnostic> {
+    let training = Training { metrics, ..plain(objective, &optimizer) };
+    train::step(network, &training, &LENGTHS).map(|_| ()).unwrap_err().0
+}
+
+#[test]
+fn refusals_say_what_would_be_right() {
+    let good = sgd(0.1, 0.0, 0.0, 0.0, false);
+    let fault = |network: Graph, objective: &Objective| refused(network, objective, good, &[]).remove(0);
+    let title = |network: Graph, objective: &Objective| fault(network, objective).title;
+
+    let unclear = fault(classifier(), &Objective { output: None, ..cross_entropy() });
+    assert_eq!(unclear.title, "it is not clear what the loss is of");
+    assert_eq!(unclear.found.as_deref(), Some("the outputs `scores`, `aside`"));
+    assert_eq!(unclear.span, Some(3..9));
+    let absent = Objective { output: Some("score".to_string()), ..cross_entropy() };
+    assert_eq!(title(classifier(), &absent), "the network has no output `score`");
+    let several = Objective { loss: layer("CrossEntropyLoss(reduction: \"none\")"), ..cross_entropy() };
+    let several = fault(classifier(), &several);
+    assert_eq!((several.title.as_str(), several.found.as_deref()), ("the loss is not one number", Some("f32[4]")));
+    let other = fault(classifier(), &Objective { target: "x".to_string(), ..cross_entropy() });
+    assert_eq!(other.title, "the loss CrossEntropyLoss does not fit the output and the target `x`");
+    assert_eq!(other.found.as_deref(), Some("f32[4, 3] and f32[4, 2]"));
+    let taken = fault(classifier(), &Objective { target: "norm".to_string(), ..cross_entropy() });
+    assert_eq!(taken.title, "`norm` cannot be the target");
+    assert!(fault(classifier(), &Objective { loss: layer("Relu"), ..cross_entropy() }).expected.is_some());
+
+    let numbers = refused(network(), &mean_squares(), sgd(-0.1, 0.0, 0.0, 0.0, false), &[]).remove(0);
+    assert_eq!(numbers.title, "the optimizer makes no sense: `lr`");
+    let (accuracy, squares) = (Metric::Accuracy, Metric::MeanSquaredError);
+    let metrics = refused(classifier(), &cross_entropy(), good, &[accuracy, squares, accuracy]);
+    let titles: Vec<&str> = metrics.iter().map(|fault| fault.title.as_str()).collect();
+    assert_eq!(titles, ["the metric `mean_squared_error` does not fit", "the metric `accuracy` is named twice"]);
+    assert_eq!(metrics[0].found.as_deref(), Some("an output f32[4, 3] and a target i64[4]"));
+}
+
+#[test]
+fn what_cannot_be_trained_is_told_with_the_way() {
+    let optimizer = sgd(0.1, 0.0, 0.0, 0.0, false);
+    let fault = |layers: &[&str], objective: &Objective| {
+        let mut build = GraphBuilder::new();
+        let mut value = build.input("x", TensorType::f32([4usize, 3]));
+        for text in layers {
+            value = build.layer(&text.split('(').next().unwrap().to_lowercase(), layer(text), &[value]);
+        }
+        build.output("y", value);
+        refused(build.finish(), objective, optimizer, &[]).remove(0)
+    };
+    let blocked = fault(&["Dense(out: 3)", "ArgMax(dim: 1)", "Cast(to: f32)"], &mean_squares());
+    assert_eq!(blocked.title, "`loss` has no gradient by `dense.weight`");
+    let found = "layer `argmax` (ArgMax) in dense.weight -> dense -> argmax -> cast -> loss";
+    assert_eq!(blocked.found.as_deref(), Some(found));
+    assert_eq!(fault(&["Relu"], &mean_squares()).title, "there is nothing to train");
+    let single = fault(&["Dense(out: 1)", "Reshape(shape: [1, 4])", "BatchNorm1d"], &mean_squares());
+    assert_eq!(single.title, "layer `batchnorm1d` cannot be trained with");
+    assert_eq!(single.found.as_deref(), Some("f32[1, 4]"));
 }
 
 fn sgd(lr: f64, momentum: f64, dampening: f64, weight_decay: f64, nesterov: bool) -> Optimizer {
@@ -227,6 +426,76 @@ fn schedules() -> Vec<Scheduled> {
             },
             &[(0, 0.1), (7, 0.2075), (20, 0.25)],
         ),
+    ]
+}
+
+fn normed() -> Vec<Normed> {
+    vec![
+        Normed {
+            layer: "BatchNorm2d",
+            shape: &[2, 3, 2, 2],
+            losses: [1.4429948408776552, 0.844667163467681, 0.6162635280596819],
+            evaluated: 0.4835972505989323,
+            state: &[
+                ("n.weight", &[0.34480024775642526, 0.33657539323528074, 0.3902590639992875]),
+                ("n.bias", &[0.0409911053986673, 0.04161925337364561, 0.03137624346789486]),
+                ("n.running_mean", &[0.04560132650823324, 0.06544805399240936, 0.07687281618844882]),
+                ("n.running_var", &[0.7999290426131667, 0.785588222041384, 0.7767398567565706]),
+                (
+                    "scale",
+                    &[
+                        0.4377046731414366,
+                        1.0910300646679476,
+                        0.6706179523123342,
+                        0.3984931869100109,
+                        -0.6648595896216507,
+                        -0.9368585646140868,
+                        -0.7413329189625407,
+                        -0.33452952386339996,
+                        0.7816256217499968,
+                        0.7592825641995365,
+                        0.8974961124655619,
+                        0.10071420724397503,
+                    ],
+                ),
+            ],
+        },
+        Normed {
+            layer: "BatchNorm1d(momentum: 0.3, affine: false, eps: 0.001)",
+            shape: &[6, 3],
+            losses: [1.4784694444667834, 1.4784111655912868, 1.478349234315543],
+            evaluated: 0.9909010301567233,
+            state: &[
+                ("n.running_mean", &[0.035720853702742215, 0.10427079891281107, 0.05099886280866933]),
+                ("n.running_var", &[0.4294691259686787, 0.6222295704335822, 0.653114472271481]),
+                ("scale", &[0.46342870647717466, 0.9607474700507588, 0.859897673515421]),
+            ],
+        },
+        Normed {
+            layer: "InstanceNorm1d(track_running_stats: true, affine: true, momentum: 0.2)",
+            shape: &[3, 2, 4],
+            losses: [2.0882570974217103, 0.7714094930838614, 0.5285741785711001],
+            evaluated: 0.4908110528151424,
+            state: &[
+                ("n.weight", &[-0.05411103282549201, -0.05133218082422002]),
+                ("n.bias", &[0.050163674107440506, 0.04432521985483699]),
+                ("n.running_mean", &[0.1272025673135285, 0.07764752233131986]),
+                ("n.running_var", &[0.6040848216238285, 0.6041197902631813]),
+                (
+                    "scale",
+                    &[
+                        0.684373145323528,
+                        0.9874557636920791,
+                        0.7471898134535527,
+                        0.07109598021007402,
+                        -0.723958328018944,
+                        -0.9739069633654981,
+                        -0.7325713064587196,
+                        0.01606613786678609,
+                    ],
+                ),
+            ],
+        },
     ]
 }
 

@@ -19,6 +19,8 @@ pub struct Style {
     pub special: bool,
     /// Whether the results are the gradients of the network's results by its inputs and parameters.
     pub gradients: bool,
+    /// Whether it is a whole training step.
+    pub training: bool,
 }
 
 /// The names of all layers.

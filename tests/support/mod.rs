@@ -11,3 +11,4 @@ pub mod random;
 pub mod schedule;
 pub mod shrink;
 pub mod stages;
+pub mod training;

@@ -1,15 +1,17 @@
-//! Batch normalisation as inference applies it: with the statistics that training kept.
+//! Batch normalisation: in inference with the statistics that training kept, in training with those of the batch.
 
 use super::common::expect_float;
 use super::conv::{is_yes, yes};
 use super::norm::{self, Grouped, is_small, small};
 use super::*;
 use crate::Dim;
+use crate::graph::ValueId;
 use crate::kernel::Affine;
 
 /// Input `[batch, channels, spatial...]`, parameters `weight`, `bias`, `running_mean`, `running_var` of `[channels]`.
 /// Output has the shape of the input: `(x - running_mean) / sqrt(running_var + eps) * weight + bias` (Ioffe and Szegedy
-/// 2015). Without running statistics, the mean and variance are those of the batch.
+/// 2015). Without running statistics, the mean and variance are those of the batch; so they are in training, which mixes
+/// them, the variance as its unbiased estimate, into the running ones.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BatchNorm {
@@ -70,6 +72,11 @@ impl BatchNorm {
     }
 }
 
+/// The axes that a channel extends over.
+fn batch_axes(rank: usize) -> Vec<usize> {
+    (0..rank).filter(|&axis| axis != 1).collect()
+}
+
 impl OpSpec for BatchNorm {
     fn name(&self) -> &'static str {
         ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d"][self.spatial - 1]
@@ -119,14 +126,24 @@ impl OpSpec for BatchNorm {
         vec![kernel.lower(input, out)]
     }
 
+    fn training(&self, site: &mut Training) -> Result<Option<ValueId>, Mismatch> {
+        if !self.track_running_stats {
+            return Ok(None);
+        }
+        let n_affine = if self.affine { 2 } else { 0 };
+        let inputs: Vec<ValueId> = site.inputs()[..=n_affine].to_vec();
+        let axes = batch_axes(site.dims(inputs[0]).len());
+        norm::keep_statistics(site, n_affine + 1, &axes, self.momentum.0)?;
+        Ok(Some(site.node(BatchNorm { track_running_stats: false, ..self.clone() }, &inputs)))
+    }
+
     fn gradient(&self, back: &mut Backward) -> Gradients {
         let dims = back.dims(back.input(0));
         let along = norm::along_channels(&dims, 1);
         if self.track_running_stats {
             return norm::gradient_with_statistics(back, &along, self.affine, self.eps.0);
         }
-        let axes: Vec<usize> = (0..dims.len()).filter(|&axis| axis != 1).collect();
-        norm::gradient(back, &dims, &axes, &along, self.eps.0)
+        norm::gradient(back, &dims, &batch_axes(dims.len()), &along, self.eps.0)
     }
 
     fn reference(&self, inputs: &[&Array], _: &[TensorType]) -> Vec<Array> {

@@ -46,6 +46,17 @@ pub trait Compose {
         self.map("Mul", &[a, b])
     }
 
+    /// a / b.
+    fn div(&mut self, a: ValueId, b: ValueId) -> ValueId {
+        self.map("Div", &[a, b])
+    }
+
+    /// `kept * old + (1 - kept) * new`.
+    fn mixed(&mut self, old: ValueId, new: ValueId, kept: f64) -> ValueId {
+        let (old, new) = (self.scaled(old, kept), self.scaled(new, 1.0 - kept));
+        self.add(old, new)
+    }
+
     /// A constant.
     fn constant(&mut self, tensor: Tensor) -> ValueId {
         self.node(Constant::new(tensor), &[])

@@ -1,9 +1,11 @@
 //! Dropout, which is the identity outside training.
 
 use super::*;
+use crate::graph::ValueId;
 use crate::kernel::KernelBuilder;
 
-/// In training, elements are zeroed with probability `p` and the others scaled by `1 / (1 - p)`; here nothing happens.
+/// In training, elements are zeroed with probability `p` and the others scaled by `1 / (1 - p)`; here nothing happens: [`TrainingDropout`] takes
+/// its place.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Dropout {
@@ -27,6 +29,17 @@ pub const LAYERS: &[LayerKind] = &[LayerKind {
     read: |fields| crate::text::read(fields).map(Op::Dropout),
 }];
 
+/// Refuses what is no probability.
+///
+/// # Errors
+/// The field `p`.
+pub(super) fn check_p(p: Real) -> Result<(), Mismatch> {
+    match (0.0..=1.0).contains(&p.0) {
+        true => Ok(()),
+        false => Err(Mismatch::new("a probability in 0..=1", p.0.to_string(), "write `p: 0.5`").in_field("p")),
+    }
+}
+
 impl OpSpec for Dropout {
     fn name(&self) -> &'static str {
         "Dropout"
@@ -41,10 +54,7 @@ impl OpSpec for Dropout {
     }
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<Types, Mismatch> {
-        if !(0.0..=1.0).contains(&self.p.0) {
-            let mismatch = Mismatch::new("a probability in 0..=1", format!("{}", self.p.0), "write `p: 0.5`");
-            return Err(mismatch.in_field("p"));
-        }
+        check_p(self.p)?;
         Ok([inputs[0].clone()].into_iter().collect())
     }
 
@@ -55,6 +65,12 @@ impl OpSpec for Dropout {
         let value = k.load(input, axes.clone());
         k.store(out, axes, value);
         vec![k.finish()]
+    }
+
+    fn training(&self, site: &mut Training) -> Result<Option<ValueId>, Mismatch> {
+        let Chance { seed, step, drawn: number } = site.draw();
+        let input = site.inputs()[0];
+        Ok(Some(site.node(TrainingDropout { p: self.p, seed, number }, &[input, step])))
     }
 
     fn gradient(&self, back: &mut Backward) -> Gradients {

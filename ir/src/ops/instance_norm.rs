@@ -7,12 +7,13 @@ use super::norm::{self, Grouped, is_small, small};
 use super::window::image;
 use super::*;
 use crate::Dim;
+use crate::graph::ValueId;
 use crate::kernel::{Affine, Axis};
 
 /// Input `[batch, channels, spatial...]` (or without the batch), weight and bias of `[channels]` where `affine`. Output
 /// has the shape of the input: `(x - mean) / sqrt(variance + eps) * weight + bias` with the mean and (biased) variance of
 /// each channel of each image (Ulyanov et al. 2016). With `track_running_stats`, inference takes `running_mean` and
-/// `running_var` instead.
+/// `running_var` instead, into which training mixes the means of those of all images.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InstanceNorm {
@@ -102,6 +103,18 @@ impl OpSpec for InstanceNorm {
             bias: site.inputs.get(2),
         };
         vec![kernel.lower(input, out)]
+    }
+
+    fn training(&self, site: &mut Training) -> Result<Option<ValueId>, Mismatch> {
+        if !self.track_running_stats {
+            return Ok(None);
+        }
+        let n_affine = if self.affine { 2 } else { 0 };
+        let inputs: Vec<ValueId> = site.inputs()[..=n_affine].to_vec();
+        let rank = site.dims(inputs[0]).len();
+        let axes: Vec<usize> = (rank - self.spatial..rank).collect();
+        norm::keep_statistics(site, n_affine + 1, &axes, self.momentum.0)?;
+        Ok(Some(site.node(InstanceNorm { track_running_stats: false, ..self.clone() }, &inputs)))
     }
 
     fn gradient(&self, back: &mut Backward) -> Gradients {

@@ -49,6 +49,8 @@ pub mod scatter_add;
 pub mod slice;
 pub mod softmax;
 pub mod split;
+pub mod training;
+pub mod training_dropout;
 pub mod transpose;
 pub mod var;
 pub mod vector_norm;
@@ -100,6 +102,8 @@ pub use scatter_add::ScatterAdd;
 pub use slice::{Select, Slice};
 pub use softmax::{LogSoftmax, Softmax};
 pub use split::{Split, SplitSize};
+pub use training::{Chance, Training};
+pub use training_dropout::TrainingDropout;
 pub use transpose::{Permute, Transpose};
 pub use var::Var;
 pub use vector_norm::Norm;
@@ -191,6 +195,7 @@ operations! {
     Squeeze,
     Stack,
     Tile,
+    TrainingDropout,
     Transpose,
     Unflatten,
     Unsqueeze,
@@ -358,6 +363,16 @@ pub trait OpSpec {
     /// The loop nests that compute the outputs, in order; none for a source. Buffers between them come from
     /// [`Site::temporary`].
     fn lower(&self, site: &mut Site) -> Vec<Kernel>;
+
+    /// What takes the place of the node while the network is trained: a value like its only output, and the statistics that
+    /// it keeps ([`Training::keep`]); `None` where training changes nothing.
+    ///
+    /// # Errors
+    /// Where it cannot be trained with inputs of these sizes.
+    fn training(&self, site: &mut Training) -> Result<Option<crate::ValueId>, Mismatch> {
+        let _ = site;
+        Ok(None)
+    }
 
     /// The gradients of the operands from those of the outputs, as nodes: see [`Backward`]. Of an operation whose values
     /// are whole numbers or truth values there is none.

@@ -132,9 +132,7 @@ pub fn gradient(back: &mut Backward, view: &[usize], axes: &[usize], along: &[us
     let dims = back.dims(input);
     let x = back.reshaped(input, view);
     let mean = back.reduced(Reduction::Mean, x, axes);
-    let variance =
-        Var { dim: Dims::Many(axes.iter().map(|&axis| axis as i32).collect()), correction: Real(0.0), keepdim: true };
-    let variance = back.node(variance, &[x]);
+    let variance = back.node(moments_variance(axes), &[x]);
     let eps = back.number(eps);
     let variance = back.add(variance, eps);
     let factor = back.map("Rsqrt", &[variance]);
@@ -178,6 +176,42 @@ fn affine_gradients(back: &mut Backward, gradients: &mut Gradients, normal: Valu
         let own = back.dims(back.input(i));
         gradients[i] = Some(back.reshaped(sum, &own));
     }
+}
+
+/// Mixes the moments of the first input over `axes` into the statistics that it keeps, which are operands `first` and
+/// `first + 1`: the mean of those of all images, `momentum` of it; of the variance the unbiased estimate. The moments are
+/// computed as [`gradient`] does, so that they are computed once.
+///
+/// # Errors
+/// Where a channel has one element only.
+pub fn keep_statistics(site: &mut Training, first: usize, axes: &[usize], momentum: f64) -> Result<(), Mismatch> {
+    let input = site.inputs()[0];
+    let dims = site.dims(input);
+    let count: usize = axes.iter().map(|&axis| dims[axis]).product();
+    if count < 2 {
+        let expected = "more than one element a channel, of which there can be a variance";
+        let help = "train with larger batches or images";
+        return Err(Mismatch::new(expected, site.ty(input).to_string(), help));
+    }
+    let mean = site.reduced(Reduction::Mean, input, axes);
+    let variance = site.node(moments_variance(axes), &[input]);
+    let variance = site.scaled(variance, count as f64 / (count - 1) as f64);
+    for (i, mut value) in [(first, mean), (first + 1, variance)] {
+        let kept = site.inputs()[i];
+        let own = site.dims(kept);
+        if site.dims(value).iter().product::<usize>() != own[0] {
+            value = site.reduced(Reduction::Mean, value, &[0]);
+        }
+        let value = site.reshaped(value, &own);
+        let new = site.mixed(kept, value, 1.0 - momentum);
+        site.keep(i, new);
+    }
+    Ok(())
+}
+
+/// The biased variance over `axes`, which keep the length 1.
+fn moments_variance(axes: &[usize]) -> Var {
+    Var { dim: Dims::Many(axes.iter().map(|&axis| axis as i32).collect()), correction: Real(0.0), keepdim: true }
 }
 
 /// The gradients of [`with_statistics`]; the parameters broadcast as `along`.

@@ -237,8 +237,9 @@ fn corners(k: &mut KernelBuilder, axis: Axis, step: &Step, align_corners: bool) 
     let below = k.binary(BinaryOp::Mul, quotient, whole);
     let rest = k.sub(place, below);
     let rest = k.cast(DType::F32, rest);
-    let share = k.number(1.0 / divisor as f64);
-    Corners { low: table(0), high: Some((table(1), k.mul(rest, share))) }
+    // One over the last step is no f32, and what it loses would be much of a share of nearly 1 less than 1.
+    let whole = k.number(divisor as f64);
+    Corners { low: table(0), high: Some((table(1), k.div(rest, whole))) }
 }
 
 /// The interpolated value: `at` is the choice of corners along the axes so far, `rest` the axes to go.

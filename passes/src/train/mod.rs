@@ -16,7 +16,7 @@
 
 mod clip;
 mod metric;
-mod mode;
+pub mod mode;
 mod objective;
 mod optimizer;
 mod rate;
@@ -89,8 +89,8 @@ pub fn step(forward: Graph, training: &Training, options: &StepOptions) -> Resul
 
     let mut build = GraphBuilder::on(with_state(forward));
     let counter = build.state("step", TensorType::new(DType::I32, [0usize; 0]), Initializer::Zeros);
-    let output = objective::output(build.graph(), training.objective)?;
-    let statistics = mode::train(&mut build, output, counter, training.seed)?;
+    objective::keep_output(&mut build, training.objective)?;
+    let statistics = mode::train(&mut build, counter, training.seed)?;
     score(&mut build, training.objective, training.metrics)?;
     let loss = build.graph().outputs[0].value;
     let parameters = learned(build.graph(), loss, training.objective)?;
@@ -160,7 +160,7 @@ fn score(build: &mut GraphBuilder, objective: &Objective, metrics: &[Metric]) ->
 
 /// The parameters that are learned, as far as some way leads from them to the loss.
 fn learned(graph: &Graph, loss: ValueId, objective: &Objective) -> Result<Vec<ValueId>, Diagnostics> {
-    let needed = needed(graph, loss);
+    let needed = needed(graph, &[loss]);
     let is_learned = |op: &Op| matches!(op, Op::Parameter(parameter) if parameter.trainable);
     let parameters: Vec<ValueId> =
         graph.nodes().filter(|(id, node)| needed[*id] && is_learned(&node.op)).map(|(id, _)| id.into()).collect();
@@ -172,10 +172,10 @@ fn learned(graph: &Graph, loss: ValueId, objective: &Objective) -> Result<Vec<Va
     Ok(parameters)
 }
 
-/// The nodes that a value is computed from, its own included.
-fn needed(graph: &Graph, value: ValueId) -> NodeMap<bool> {
+/// The nodes that values are computed from, their own included.
+fn needed(graph: &Graph, values: &[ValueId]) -> NodeMap<bool> {
     let mut needed = NodeMap::filled(graph, false);
-    needed[value.node] = true;
+    values.iter().for_each(|value| needed[value.node] = true);
     for id in graph.topological().into_iter().rev() {
         if needed[id] {
             graph.node(id).inputs.iter().for_each(|operand| needed[operand.node] = true);
@@ -249,16 +249,5 @@ impl Step {
     fn finished(&mut self) -> ValueId {
         let counter = self.counter;
         self.node(Cast { to: DType::F32 }, &[counter])
-    }
-
-    /// `kept * old + (1 - kept) * new`.
-    fn mixed(&mut self, old: ValueId, new: ValueId, kept: f64) -> ValueId {
-        let (old, new) = (self.scaled(old, kept), self.scaled(new, 1.0 - kept));
-        self.add(old, new)
-    }
-
-    /// a / b.
-    fn div(&mut self, a: ValueId, b: ValueId) -> ValueId {
-        self.map("Div", &[a, b])
     }
 }

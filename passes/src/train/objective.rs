@@ -13,11 +13,20 @@ pub(super) struct Scored {
     pub target: ValueId,
 }
 
-/// The output that the loss is of.
+/// Makes the output that the loss is of the only result.
 ///
 /// # Errors
 /// Where it is not there, or several could be meant.
-pub(super) fn output(graph: &Graph, objective: &Objective) -> Result<ValueId, Diagnostics> {
+pub(super) fn keep_output(build: &mut GraphBuilder, objective: &Objective) -> Result<(), Diagnostics> {
+    let output = output(build.graph(), objective)?;
+    let name = objective.output.as_deref().unwrap_or("output");
+    build.clear_outputs();
+    build.output(name, output);
+    Ok(())
+}
+
+/// The output that the loss is of.
+fn output(graph: &Graph, objective: &Objective) -> Result<ValueId, Diagnostics> {
     let outputs: Vec<_> = graph.outputs.iter().filter(|output| !output.is_update).collect();
     let names = outputs.iter().map(|output| format!("`{}`", output.name)).collect::<Vec<_>>().join(", ");
     let (title, expected) = match (&objective.output, outputs.as_slice()) {

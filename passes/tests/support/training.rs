@@ -2,7 +2,7 @@
 
 use fusewright_ir::Graph;
 use fusewright_ir::evaluate::evaluate;
-use fusewright_ir::ops::{Op, layer_kind};
+use fusewright_ir::ops::{Initializer, Op, layer_kind};
 use fusewright_ir::tensor::Array;
 use fusewright_ir::text::parse;
 use std::collections::BTreeMap;
@@ -42,6 +42,13 @@ impl Trainer {
         self.given.get(name).unwrap_or_else(|| panic!("the graph has `{name}`")).clone()
     }
 
+    /// Takes all that another graph has, too.
+    pub fn take(&mut self, other: &Trainer) {
+        for (name, value) in &mut self.given {
+            *value = other.value(name);
+        }
+    }
+
     /// All that a run may update.
     pub fn state(&self) -> BTreeMap<String, Array> {
         let updates = self.graph.outputs.iter().filter(|output| output.is_update);
@@ -60,8 +67,7 @@ impl Trainer {
     }
 }
 
-fn constant(init: fusewright_ir::ops::Initializer) -> f64 {
-    use fusewright_ir::ops::Initializer;
+fn constant(init: Initializer) -> f64 {
     match init {
         Initializer::Ones => 1.0,
         Initializer::Constant(value) => value.0,
@@ -69,8 +75,8 @@ fn constant(init: fusewright_ir::ops::Initializer) -> f64 {
     }
 }
 
-/// A loss layer as a model file writes it.
-pub fn loss(text: &str) -> Op {
+/// A layer as a model file writes it.
+pub fn layer(text: &str) -> Op {
     let (name, fields) = text.split_at(text.find('(').unwrap_or(text.len()));
     let fields = parse(if fields.is_empty() { "()" } else { fields }).unwrap();
     (layer_kind(name).unwrap().read)(&fields).unwrap()
