@@ -7,7 +7,7 @@ use super::draft::Draft;
 use super::layout::innermost;
 use fusewright_ir::kernel::{Axis, BufferId, Program, Role, Store, Update};
 use fusewright_ir::plan::Layout;
-use fusewright_ir::plan::access::{Part, is_in_place, plain, reads};
+use fusewright_ir::plan::access::{Part, Read, is_in_place, plain, reads};
 
 /// The layout of every buffer that is state. It follows from the network alone, so that its plans for other batches, and for
 /// evaluation, find state as this one leaves it.
@@ -33,7 +33,12 @@ fn output_channel(program: &Program, id: BufferId) -> Option<usize> {
             let channel = read.at.iter().position(|index| is_outer(index.as_axis()));
             return channel.filter(|_| read.at.iter().any(folded));
         }
-        let made = |store: &Store| own().any(|read| read.at == store.at.as_slice()) && store.buffer > id;
+        let dims = &program.buffer(id).dims;
+        let alike = |read: &Read, store: &Store| {
+            program.buffer(store.buffer).dims == *dims
+                && (0..dims.len()).all(|dim| dims[dim] == 1 || read.at[dim] == store.at[dim])
+        };
+        let made = |store: &Store| own().any(|read| alike(read, store)) && store.buffer > id;
         let store = kernel.stores.iter().find(|store| made(store))?;
         output_channel(program, store.buffer)
     })
