@@ -4,7 +4,7 @@ use super::draft::{Draft, DraftKernel};
 use super::machine::Machine;
 use super::pack::{movable, packable};
 use fusewright_ir::kernel::{Axis, Combine, FoldKind, Kernel, ScalarId};
-use fusewright_ir::plan::access::{Part, Read, any_depends, is_proven, plain, reads, stride};
+use fusewright_ir::plan::access::{Part, Read, alternating, any_depends, is_proven, plain, reads, stride};
 use fusewright_ir::plan::edges::Edges;
 use fusewright_ir::plan::{Schedule, UNROLLED_POINTS, Vector};
 use fusewright_ir::tensor::DType;
@@ -175,7 +175,8 @@ impl Facts<'_> {
         self.reads.iter().all(read) && folded && stored
     }
 
-    /// The longest outer axis along which every store is contiguous and every load moves in the way stated.
+    /// The longest outer axis along which every store is contiguous, or two together are, and every load moves in the way
+    /// stated.
     fn outer_axis(&self, loads: Loads) -> Option<Axis> {
         let moves = |step: Option<i64>| match loads {
             Loads::Contiguous => matches!(step, Some(0 | 1)),
@@ -184,9 +185,19 @@ impl Facts<'_> {
         let fits = |axis: &Axis| {
             self.extent(*axis) > 1
                 && self.reads.iter().all(|read| self.is_loose(read) || moves(self.stride(read, *axis)))
-                && (0..self.kernel.stores.len()).all(|store| self.store_stride(store, *axis) == Some(1))
+                && ((0..self.kernel.stores.len()).all(|store| self.store_stride(store, *axis) == Some(1))
+                    || (loads == Loads::Strided && self.fills_rows_by_pairs(*axis)))
         };
         self.own_axes().filter(fits).max_by_key(|axis| self.extent(*axis))
+    }
+
+    /// Whether stores go by pairs that write every other element of rows along an axis.
+    fn fills_rows_by_pairs(&self, axis: Axis) -> bool {
+        let layout = |id| {
+            let buffer = self.draft.buffer(id);
+            (&buffer.layout, buffer.info.dims.as_slice())
+        };
+        self.kernel.folds.is_empty() && alternating(self.kernel, axis, layout).is_some()
     }
 
     /// The length of the last inner axis of all folds and stores over inner axes, where they share it, it is innermost
