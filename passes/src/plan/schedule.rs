@@ -52,6 +52,12 @@ pub fn schedule(draft: &Draft, draft_kernel: &DraftKernel, machine: &Machine) ->
             schedule.tile = tile.second.filter(|(_, n)| *n > 1).into_iter().collect();
             weights = facts.weight_axes(axis, tile.second.map(|(axis, _)| axis));
         }
+        if schedule.vector == Some(Vector::Inner) && !facts.is_streaming(&schedule.fold_orders, machine) {
+            schedule.tile = facts.inner_tile(machine);
+            if !edges.fit(kernel, &schedule) {
+                schedule.tile = SmallVec::new();
+            }
+        }
         if !edges.fit(kernel, &schedule) {
             (schedule.vector, schedule.tile, weights) = (None, SmallVec::new(), Vec::new());
         }
@@ -360,6 +366,50 @@ impl Facts<'_> {
             }
         }
         best.expect("one vector and one point are always possible").1
+    }
+
+    /// Points along one or two outer axes that are folded together along an inner lane axis, so that they share what they
+    /// read: by the same estimate, for each point. None where there is one point, or nothing to share.
+    fn inner_tile(&self, machine: &Machine) -> SmallVec<[(Axis, u32); 2]> {
+        let none = SmallVec::new();
+        let sums = self.kernel.folds.iter().all(|fold| fold.kind == FoldKind::Sum);
+        if !sums || self.kernel.folds.len() != 1 || self.kernel.stores.iter().any(|store| !store.inner.is_empty()) {
+            return none;
+        }
+        let extent = *self.kernel.folds[0].inner.last().expect("vectors run along it") as u32;
+        // As many vectors are in flight for each point, so that additions overlap.
+        let chains = (extent / machine.vector_lanes).clamp(1, 4);
+        let reads: Vec<&Read> = self.reads.iter().filter(|read| matches!(read.part, Part::Fold(_))).collect();
+        let cycles = |tile: &[(Axis, u32)]| {
+            let points: u32 = tile.iter().map(|(_, n)| n).product();
+            let loads: u32 = reads
+                .iter()
+                .map(|read| {
+                    tile.iter().filter(|(axis, _)| any_depends(read.at, *axis)).map(|(_, n)| n).product::<u32>()
+                })
+                .sum();
+            let (sums, loads) = (f64::from(points * chains), f64::from(loads * chains));
+            ((sums / 2.0).max(loads / 2.0).max(4.0) + 0.5) / sums
+        };
+        let shares = |axis: &Axis| self.extent(*axis) > 1 && reads.iter().any(|read| !any_depends(read.at, *axis));
+        let axes: Vec<Axis> = self.own_axes().filter(shares).collect();
+        let divisors = |axis: Axis| (2..=MOST_POINTS).filter(move |&n| (self.extent(axis) as u32).is_multiple_of(n));
+        let mut best: (f64, SmallVec<[(Axis, u32); 2]>) = (cycles(&[]), none);
+        let mut consider = |tile: &[(Axis, u32)]| {
+            let points: u32 = tile.iter().map(|(_, n)| n).product();
+            if points * chains <= machine.accumulators && cycles(tile) < best.0 {
+                best = (cycles(tile), tile.into());
+            }
+        };
+        for (i, &first) in axes.iter().enumerate() {
+            for n in divisors(first) {
+                consider(&[(first, n)]);
+                for &second in &axes[i + 1..] {
+                    divisors(second).for_each(|m| consider(&[(first, n), (second, m)]));
+                }
+            }
+        }
+        best.1
     }
 
     /// The outer axes along which the operand moves that a tile shares: weights are read from cache again for every
