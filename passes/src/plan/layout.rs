@@ -89,8 +89,17 @@ fn count_votes(draft: &Draft, machine: &Machine) -> Vec<Vec<u64>> {
     let uses = draft.uses();
     for kernel in draft.kernels.iter().filter(|kernel| !kernel.once).map(|kernel| kernel.kernel()) {
         let cost = kernel.operations();
+        let of_state = lane_of_state(draft, &uses, kernel);
         for contraction in contractions(draft, kernel) {
-            for read in &contraction.activation {
+            if let Some(axis) = of_state {
+                // Vectors run along it in one operand; what is multiplied with them is read element by element.
+                for read in contraction.activation.iter().chain(&contraction.weight) {
+                    if let Some(dim) = read.at.iter().position(|index| index.as_axis() == Some(axis)) {
+                        votes[read.buffer.0 as usize][dim] += cost;
+                    }
+                }
+            }
+            for read in contraction.activation.iter().filter(|_| of_state.is_none()) {
                 let dims = reduction_dims(kernel, read, &contraction.weight);
                 // Elements for all lanes are read from anywhere; few of them are no vector.
                 if let &[dim] = &dims[..]
@@ -123,6 +132,18 @@ fn count_votes(draft: &Draft, machine: &Machine) -> Vec<Vec<u64>> {
     }
     pass_on(draft, &mut votes);
     votes
+}
+
+/// The axis of a kernel along which the innermost elements lie of state that it computes, or of parts of it.
+fn lane_of_state(draft: &Draft, uses: &Uses, kernel: &Kernel) -> Option<Axis> {
+    kernel.stores.iter().find_map(|store| {
+        let buffer = draft.buffer(store.buffer);
+        let dim = match buffer.state {
+            Some(_) => usize::from(*buffer.layout.order.last()?),
+            None => wished_by_state(draft, uses, store.buffer)?,
+        };
+        store.at[dim].as_axis().filter(|axis| kernel.outer.get(axis.0 as usize).is_some_and(|&n| n >= FEW_CHANNELS))
+    })
 }
 
 /// The dimension of a buffer along which the innermost elements of state lie that is computed of it: of the parts of a
