@@ -6,11 +6,13 @@
 //!
 //! 1. `layout` chooses the innermost axis of every buffer;
 //! 2. `halo` makes padding a part of buffers;
+//!    `apart` keeps planes that are written together from meeting in one set of a cache;
 //! 3. `schedule` chooses vectors, register tiles and loop orders;
 //! 4. `pack` puts constants into the order in which kernels read them;
 //! 5. `order` chooses a sequence with little memory live at once;
 //! 6. `memory` gives every buffer its place.
 
+mod apart;
 mod draft;
 mod halo;
 mod layout;
@@ -106,6 +108,7 @@ pub fn plan(program: Program, options: &PlanOptions) -> Plan {
     state::place(&mut draft, &updates, state_layouts);
     layout::choose(&mut draft, &options.machine);
     halo::widen(&mut draft);
+    apart::all(&mut draft);
     schedule::all(&mut draft, &options.machine);
     pack::all(&mut draft);
     order::order(&mut draft);
