@@ -100,7 +100,12 @@ fn rewritten(mut program: Program, options: &PlanOptions) -> (Program, Vec<Range
 
 /// The plan of a program.
 pub fn plan(program: Program, options: &PlanOptions) -> Plan {
-    let state_layouts = state::layouts(&program);
+    plan_beside(program, options, None)
+}
+
+/// The plan of a program whose state lies as in another plan, which works on it, too.
+pub fn plan_beside(program: Program, options: &PlanOptions, other: Option<&Plan>) -> Plan {
+    let state_layouts = state::layouts(&program, other);
     let (program, bands) = rewritten(program, options);
     let updates = program.updates.clone();
     let mut draft = Draft::new(literals::compute(program));
