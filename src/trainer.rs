@@ -448,7 +448,7 @@ impl Running {
             Kind::Evaluation => recipe.evaluation(sizes)?,
         };
         let differentiate = begun.elapsed();
-        let (mut compilation, plan) = compile_graph(graph, options);
+        let (mut compilation, plan) = compile_graph(graph, options)?;
         compilation.stages.insert(0, ("differentiate", differentiate));
         let begun = Instant::now();
         let settings = Settings { isa: options.isa, verify: options.verify, listings: options.listings };

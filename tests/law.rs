@@ -38,6 +38,7 @@ fn hold(seeds: impl Iterator<Item = u64>, style: Style) -> Report {
                 total.rewritten += report.rewritten;
                 total.updates += report.updates;
                 total.copies += report.copies;
+                total.limited += report.limited;
             }
             Err(failure) => panic!("{}", explain(seed, network, failure, style)),
         }
@@ -149,6 +150,7 @@ macro_rules! training_seeds {
             let report = hold(first..first + GRADIENTS, Style { training: true, ..Style::default() });
             let elements = report.elements;
             assert!(report.tight * 100 >= elements * 70, "of {elements} elements {} are held tightly", report.tight);
+            assert!(report.limited > 20, "hardly any memory is saved: {report:?}");
         }
     )* };
 }

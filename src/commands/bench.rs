@@ -3,7 +3,7 @@
 //! What is timed is [`Session::run`] on slices that were there before: outputs are written where they were written last.
 
 use super::arguments::{ModelArguments, PlanArguments, RunArguments, batch, default_batch, weights};
-use super::compile::shortened;
+use super::compile::{repeated, shortened};
 use super::output::{Failure, Output, progress, usage};
 use super::table::{Table, time};
 use clap::Args;
@@ -66,6 +66,8 @@ struct Figures {
     median_us: f64,
     min_us: f64,
     arena_bytes: u64,
+    saved_bytes: u64,
+    repeated_operations: u64,
     constant_bytes: u64,
     code_bytes: usize,
     kernels: Vec<Kernel>,
@@ -144,6 +146,9 @@ impl Bench {
             let (median, fastest) = (time(form.median()), time(form.fastest()));
             writeln!(out, "{name:8} median {median}, min {fastest} ({kernels} kernels, {runs} runs)")?;
         }
+        if let Some(text) = repeated(shown.session.planned().executable.plan()) {
+            writeln!(out, "repeated {text}")?;
+        }
         let ratio = unfused.median().as_secs_f64() / fused.median().as_secs_f64().max(1e-12);
         Ok(writeln!(out, "fused is {ratio:.2} times as fast; the outputs agree")?)
     }
@@ -199,6 +204,8 @@ impl Runner {
             median_us: microseconds(self.median()),
             min_us: microseconds(self.fastest()),
             arena_bytes: executable.plan().arena_bytes,
+            saved_bytes: executable.plan().saved_bytes,
+            repeated_operations: executable.plan().repeated_operations,
             constant_bytes: executable.plan().constant_bytes,
             code_bytes: executable.code_bytes(),
             kernels: self.kernels(),

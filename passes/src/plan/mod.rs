@@ -9,7 +9,8 @@
 //! 3. `schedule` chooses vectors, register tiles and loop orders;
 //! 4. `pack` puts constants into the order in which kernels read them;
 //! 5. `order` chooses a sequence with little memory live at once;
-//! 6. `memory` gives every buffer its place.
+//! 6. `recompute` makes the arena smaller where it is to be, by running kernels again;
+//! 7. `memory` gives every buffer its place.
 
 mod draft;
 mod halo;
@@ -19,6 +20,7 @@ mod machine;
 mod memory;
 mod order;
 mod pack;
+mod recompute;
 #[cfg(test)]
 mod samples;
 mod schedule;
@@ -28,6 +30,7 @@ mod winograd;
 
 pub use crate::place::Limits;
 pub use machine::Machine;
+pub use recompute::MemoryFloor;
 
 use draft::Draft;
 use fusewright_ir::kernel::Program;
@@ -47,6 +50,8 @@ pub struct PlanOptions {
     pub winograd: Winograd,
     /// Bytes of parameters and constants, as they are kept, that faster ways to compute may take in all.
     pub constant_limit: Option<u64>,
+    /// Bytes of the arena: what does not fit is computed again where it is needed.
+    pub memory_limit: Option<u64>,
 }
 
 /// Which convolutions are computed with fewer multiplications by transforms.
@@ -76,6 +81,7 @@ impl Default for PlanOptions {
             long_fold: 1 << 14,
             winograd: Winograd::Auto,
             constant_limit: None,
+            memory_limit: None,
         }
     }
 }
@@ -92,7 +98,10 @@ fn rewritten(mut program: Program, options: &PlanOptions) -> (Program, Vec<Range
 }
 
 /// The plan of a program.
-pub fn plan(program: Program, options: &PlanOptions) -> Plan {
+///
+/// # Errors
+/// Where the arena does not fit into [`PlanOptions::memory_limit`], whatever is computed again.
+pub fn plan(program: Program, options: &PlanOptions) -> Result<Plan, MemoryFloor> {
     let state_layouts = state::layouts(&program);
     let (program, bands) = rewritten(program, options);
     let updates = program.updates.clone();
@@ -104,6 +113,12 @@ pub fn plan(program: Program, options: &PlanOptions) -> Plan {
     schedule::all(&mut draft, &options.machine);
     pack::all(&mut draft);
     order::order(&mut draft);
-    halo::fill(&mut draft, &options.machine);
-    memory::place(draft, options)
+    let place = |mut draft: Draft| {
+        halo::fill(&mut draft, &options.machine);
+        memory::place(draft, options)
+    };
+    match options.memory_limit {
+        Some(limit) => recompute::within(draft, limit, place),
+        None => Ok(place(draft)),
+    }
 }
