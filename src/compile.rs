@@ -1,8 +1,8 @@
 //! From a graph to a plan: the passes in order, each timed. The only page that calls them.
 
+use crate::error::Error;
 use crate::ir::kernel::Program;
 use crate::ir::plan::Plan;
-use crate::error::Error;
 use crate::ir::{Bindings, Diagnostic, Graph};
 use crate::model::Model;
 use crate::passes::fuse::{Decision, fuse};

@@ -133,7 +133,8 @@ pub fn check(built: &Built, trial: Trial) -> Check<Report> {
             report.bands += plan.bands.len();
             report.updates += plan.states.iter().filter(|state| state.next.is_some()).count();
             report.copies += plan.steps.iter().filter(|step| step.about == "copy").count();
-            let limited = if trial.seed % 3 == 1 { limited(program.clone(), options, &plan, &mut random)? } else { None };
+            let limited =
+                if trial.seed % 3 == 1 { limited(program.clone(), options, &plan, &mut random)? } else { None };
             let mut other = plan.clone();
             schedule::randomise(&mut other, &mut random);
             let stage = format!("plan ({name}, {isa})");

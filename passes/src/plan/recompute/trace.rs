@@ -4,7 +4,7 @@ use super::problem::Problem;
 use smallvec::SmallVec;
 
 /// Which unit runs when, and on which versions of the values.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trace {
     /// In order.
     pub items: Vec<Item>,
@@ -14,7 +14,7 @@ pub struct Trace {
 }
 
 /// A unit that runs.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
     /// Which.
     pub unit: usize,
@@ -122,9 +122,9 @@ impl Trace {
         // Readers come behind: a group is wanted where any of its items writes what is read later.
         let mut wanted: Vec<usize> = Vec::new();
         for item in self.items.iter().rev() {
-            let is_wanted = item.group.is_none_or(|group| {
-                wanted.contains(&group) || item.writes.iter().any(|&version| is_read[version])
-            });
+            let is_wanted = item
+                .group
+                .is_none_or(|group| wanted.contains(&group) || item.writes.iter().any(|&version| is_read[version]));
             if is_wanted {
                 wanted.extend(item.group.filter(|group| !wanted.contains(group)));
                 item.reads.iter().for_each(|&version| is_read[version] = true);
