@@ -73,6 +73,24 @@ impl Recipe {
         &self.model
     }
 
+    /// The same training with so many examples a step.
+    pub fn with_batch(mut self, batch: usize) -> Recipe {
+        self.definition.batch = batch;
+        self
+    }
+
+    /// The same training, so many times over all examples.
+    pub fn with_epochs(mut self, epochs: usize) -> Recipe {
+        self.definition.epochs = epochs;
+        self
+    }
+
+    /// The same training from another seed: of initial parameters, the order of examples, and dropout.
+    pub fn with_seed(mut self, seed: u64) -> Recipe {
+        self.definition.seed = seed;
+        self
+    }
+
     /// Faults of the training file's text.
     pub(crate) fn fault(&self, faults: impl Into<Diagnostics>) -> Error {
         Error::in_text(&self.definition.path, &self.definition.text, faults.into())

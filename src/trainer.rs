@@ -299,17 +299,12 @@ impl Trainer {
         let place = match self.batches.iter().position(fits) {
             Some(place) => place,
             None => {
-                let zeros = |ty: TensorType| Tensor::zeros(ty.dtype, &ty.dims().expect("examples have sizes"));
-                let (input, target) = (data.input_type(examples.len()), data.target_type(examples.len()));
-                self.batches.push(Batch { input: zeros(input), target: target.map(zeros) });
+                self.batches.push(Batch::new(data, examples.len()));
                 self.batches.len() - 1
             }
         };
         let mut batch = self.batches.swap_remove(place);
-        match &mut batch.target {
-            Some(target) => data.fill(examples, &mut batch.input, target),
-            None => data.fill_input(examples, &mut batch.input),
-        }
+        batch.fill(data, examples);
         let [input, target] = self.names.clone();
         let result = match &batch.target {
             Some(values) => action(self, &[(&input, &batch.input), (&target, values)]),
@@ -317,6 +312,18 @@ impl Trainer {
         };
         self.batches.push(batch);
         result
+    }
+
+    /// The inputs of a step on these examples of a set.
+    ///
+    /// # Panics
+    /// If there is no such example.
+    pub fn examples(&self, data: &Dataset, examples: &[usize]) -> Vec<(String, Tensor)> {
+        let mut batch = Batch::new(data, examples.len());
+        batch.fill(data, examples);
+        let tensors = [Some(batch.input), batch.target];
+        let named = self.names.iter().zip(tensors);
+        named.filter_map(|(name, tensor)| Some((name.to_string(), tensor?))).collect()
     }
 
     /// Runs a plan that fits the inputs.
@@ -405,6 +412,20 @@ impl Trainer {
     /// Where it cannot be read, is damaged, or is of another training: nothing is changed then.
     pub fn resume(&mut self, path: impl AsRef<Path>) -> Result<(), Error> {
         checkpoint::load(&mut self.state, path.as_ref())
+    }
+}
+
+impl Batch {
+    fn new(data: &Dataset, examples: usize) -> Batch {
+        let zeros = |ty: TensorType| Tensor::zeros(ty.dtype, &ty.dims().expect("examples have sizes"));
+        Batch { input: zeros(data.input_type(examples)), target: data.target_type(examples).map(zeros) }
+    }
+
+    fn fill(&mut self, data: &Dataset, examples: &[usize]) {
+        match &mut self.target {
+            Some(target) => data.fill(examples, &mut self.input, target),
+            None => data.fill_input(examples, &mut self.input),
+        }
     }
 }
 

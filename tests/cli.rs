@@ -193,6 +193,41 @@ fn benches_compare() {
 }
 
 #[test]
+fn steps_of_trainings_are_measured() {
+    let row = "benches/rows/train_mlp_b64.ron";
+    let result = json(&["bench", row, "--seconds", "0.01", "--json"]);
+    for key in ["median_us", "min_us", "arena_bytes", "state_bytes", "code_bytes", "compile_ms"] {
+        assert!(result[key].as_f64().unwrap() > 0.0, "{key}");
+    }
+    let losses = |result: &Value| -> Vec<f64> {
+        result["losses"].as_array().unwrap().iter().map(|loss| loss.as_f64().unwrap()).collect()
+    };
+    let first = losses(&result);
+    assert_eq!(first.len(), 5);
+    assert!(first[0] > 2.2 && first[0] < 2.5 && first[4] < first[0], "{first:?}");
+    assert!(result["kernels"].as_array().unwrap().iter().all(|kernel| kernel["median_us"].is_number()));
+
+    // The same labels, and inputs of 0: the losses are other ones.
+    let folder = tempfile::tempdir().unwrap();
+    let (x, labels) = (folder.path().join("x.npy"), folder.path().join("labels.npy"));
+    fusewright::data::npy::write(&x, &fusewright::Tensor::from_vec(&[64, 784], vec![0f32; 64 * 784])).unwrap();
+    let numbers: Vec<i64> = (0..64).map(|i| i % 10).collect();
+    fusewright::data::npy::write(&labels, &fusewright::Tensor::from_vec(&[64], numbers)).unwrap();
+    let (x, labels) = (format!("x={}", x.display()), format!("labels={}", labels.display()));
+    let inputs = ["--input", &x, "--input", &labels];
+    let line = [&["bench", row, "--seconds", "0.01", "--json", "--threads", "2"], &inputs[..]].concat();
+    let given = losses(&json(&line));
+    assert!((given[0] - first[0]).abs() > 1e-4, "{given:?}");
+    let line = [&["bench", row, "--seconds", "0.01", "--json"], &inputs[..]].concat();
+    assert_eq!(losses(&json(&line)), given, "the same bits for any number of threads");
+
+    let text = printed(&["bench", "models/train_sine_2x10.ron", "--seconds", "0.01"]);
+    assert!(text.contains("losses  ") && text.contains("the losses agree"), "{text}");
+    let refusal = refused(&["bench", row, "--seconds", "0.01", "--input", "z=z.npy"]);
+    assert!(refusal.contains("no input `z`") && refusal.contains("`labels`"), "{refusal}");
+}
+
+#[test]
 fn initial_weights_are_written() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_string();

@@ -3,8 +3,8 @@
 use super::output::{Failure, usage};
 use clap::Args;
 use fusewright::ir::ops::Op;
-use fusewright::ir::{Bindings, Dim, TensorType};
-use fusewright::{Error, Isa, Model, Options, Weights};
+use fusewright::ir::{Bindings, DType, Data, Diagnostics, Dim, TensorType};
+use fusewright::{Error, Isa, Model, Options, Tensor, Weights};
 use std::path::PathBuf;
 
 /// The model and the values of its symbols.
@@ -134,6 +134,44 @@ pub fn named_file(text: &str) -> Result<NamedFile, String> {
         Some((name, path)) => NamedFile { name: Some(name.to_string()), path: path.into() },
         None => NamedFile { name: None, path: text.into() },
     })
+}
+
+/// Files with the names they stand for, each of which is `known` and given once.
+pub fn named(files: &[NamedFile], known: &[&str], what: &str) -> Result<Vec<(String, PathBuf)>, Error> {
+    let mut faults = Diagnostics::default();
+    let mut all: Vec<(String, PathBuf)> = Vec::new();
+    let choices = format!("`{}`", known.join("`, `"));
+    for file in files {
+        let name = match (&file.name, known) {
+            (Some(name), _) => name.as_str(),
+            (None, [only]) => only,
+            (None, _) => {
+                let fault = usage(format!("`{}` could be any {what}", file.path.display()));
+                faults.push(fault.expected(format!("NAME=FILE with one of {choices}")));
+                continue;
+            }
+        };
+        if !known.contains(&name) {
+            faults.push(usage(format!("the network has no {what} `{name}`")).expected(choices.clone()));
+        } else if all.iter().any(|(other, _)| other == name) {
+            faults.push(usage(format!("the {what} `{name}` is given twice")));
+        } else {
+            all.push((name.to_string(), file.path.clone()));
+        }
+    }
+    faults.into_result()?;
+    Ok(all)
+}
+
+/// f64, which is NumPy's usual type, as the f32 that the network reads.
+pub fn narrowed(tensor: Tensor, ty: &TensorType) -> Tensor {
+    match (ty.dtype, tensor.data()) {
+        (DType::F32, Data::F64(numbers)) => {
+            let rounded = numbers.iter().map(|&x| x as f32).collect();
+            Tensor::new(tensor.dims(), Data::F32(rounded))
+        }
+        _ => tensor,
+    }
 }
 
 /// The weights of a file, or `None` for those of the model.

@@ -1,13 +1,14 @@
 //! `fusewright run`: a network on arrays, or on a picture.
 
 use super::arguments::{
-    ModelArguments, NamedFile, PlanArguments, RunArguments, bind_shape, default_batch, inputs, named_file, weights,
+    ModelArguments, NamedFile, PlanArguments, RunArguments, bind_shape, default_batch, inputs, named, named_file,
+    narrowed, weights,
 };
 use super::output::{Failure, Output, usage};
 use clap::Args;
 use fusewright::data::npy;
 use fusewright::data::picture::Picture;
-use fusewright::ir::{Array, Bindings, DType, Data, Diagnostic, Diagnostics, Dim, Tensor, TensorType};
+use fusewright::ir::{Array, Bindings, DType, Diagnostic, Diagnostics, Dim, Tensor, TensorType};
 use fusewright::{Error, Model, reference};
 use std::io::Write;
 use std::path::PathBuf;
@@ -108,44 +109,6 @@ impl Run {
 
 fn output_names(model: &Model) -> Vec<&str> {
     model.graph().outputs.iter().map(|output| output.name.as_str()).collect()
-}
-
-/// Files with the names they stand for, each of which is `known` and given once.
-fn named(files: &[NamedFile], known: &[&str], what: &str) -> Result<Vec<(String, PathBuf)>, Error> {
-    let mut faults = Diagnostics::default();
-    let mut all: Vec<(String, PathBuf)> = Vec::new();
-    let choices = format!("`{}`", known.join("`, `"));
-    for file in files {
-        let name = match (&file.name, known) {
-            (Some(name), _) => name.as_str(),
-            (None, [only]) => only,
-            (None, _) => {
-                let fault = usage(format!("`{}` could be any {what}", file.path.display()));
-                faults.push(fault.expected(format!("NAME=FILE with one of {choices}")));
-                continue;
-            }
-        };
-        if !known.contains(&name) {
-            faults.push(usage(format!("the network has no {what} `{name}`")).expected(choices.clone()));
-        } else if all.iter().any(|(other, _)| other == name) {
-            faults.push(usage(format!("the {what} `{name}` is given twice")));
-        } else {
-            all.push((name.to_string(), file.path.clone()));
-        }
-    }
-    faults.into_result()?;
-    Ok(all)
-}
-
-/// f64, which is NumPy's usual type, as the f32 that the network reads.
-fn narrowed(tensor: Tensor, ty: &TensorType) -> Tensor {
-    match (ty.dtype, tensor.data()) {
-        (DType::F32, Data::F64(numbers)) => {
-            let rounded = numbers.iter().map(|&x| x as f32).collect();
-            Tensor::new(tensor.dims(), Data::F32(rounded))
-        }
-        _ => tensor,
-    }
 }
 
 fn pictured(

@@ -37,6 +37,8 @@ pub struct DraftBuffer {
     pub wish: Option<usize>,
     /// Whether it is what the kernels of a band hand on at one position: it lives in scratch.
     pub is_scratch: bool,
+    /// Whether it is state, or kernels compute it of state and constants alone.
+    pub of_weights: bool,
     /// Which of the draft's states it is, before a run or after it.
     pub state: Option<usize>,
 }
@@ -92,6 +94,7 @@ impl DraftBuffer {
             is_output: false,
             wish: None,
             is_scratch: false,
+            of_weights: false,
             state: None,
         }
     }
@@ -101,9 +104,9 @@ impl DraftBuffer {
         self.once || matches!(self.info.role, Role::Parameter | Role::Constant(_))
     }
 
-    /// Whether it belongs to the network, and not to what the network is given.
+    /// Whether it belongs to the network, or is computed of what does, and not of what the network is given.
     pub fn is_weight(&self) -> bool {
-        self.is_constant() || self.info.role == Role::State
+        self.is_constant() || self.of_weights
     }
 
     /// Whether the planner may choose its layout: it lives in the arena, or in scratch.
@@ -146,6 +149,7 @@ impl Draft {
             let schedule = Schedule::plain(&named.kernel);
             draft.kernels.push(DraftKernel { named, once, schedule, band: None });
         }
+        draft.mark_weights();
         for (name, mut id) in program.outputs {
             if !draft.buffer(id).is_free() {
                 let copy = draft.add_like(id);
@@ -157,6 +161,23 @@ impl Draft {
             draft.outputs.push((name, id));
         }
         draft
+    }
+
+    /// Notes what kernels compute of state and constants alone.
+    fn mark_weights(&mut self) {
+        for buffer in &mut self.buffers {
+            buffer.of_weights = buffer.info.role == Role::State;
+        }
+        let uses = self.uses();
+        for k in 0..self.kernels.len() {
+            let kernel = self.kernels[k].kernel();
+            let reads_weights = kernel.reads().into_iter().all(|id| self.buffer(id).is_weight());
+            for id in kernel.writes() {
+                // Of what several write, parts may be of the input.
+                let alone = uses.writers[id.0 as usize].len() == 1;
+                self.buffers[id.0 as usize].of_weights = reads_weights && alone;
+            }
+        }
     }
 
     /// Makes bands of stretches of kernels. What the kernels of a band hand on, indexed by their common first axis, is kept

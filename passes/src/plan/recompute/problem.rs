@@ -138,9 +138,7 @@ impl Problem {
             let moved: u64 = reads.iter().chain(&writes).map(|&id| draft.buffer(id).elements()).sum();
             unit.cost += kernel.operations() + moved;
             unit.may_repeat &= reads.iter().all(&stays)
-                && writes.iter().all(|id| place[id.0 as usize].is_some() && !reads.contains(id))
-                // What is written beside a part of something would be a part alone.
-                && (writes.len() == 1 || writes.iter().all(|&id| self.is_whole(place, id)));
+                && writes.iter().all(|id| place[id.0 as usize].is_some() && !reads.contains(id));
             unit.until = reads.iter().map(|&id| until(id)).fold(unit.until, usize::min);
             for &to in &writes {
                 let Some(value) = place[to.0 as usize] else { continue };
@@ -163,10 +161,6 @@ impl Problem {
             }
         }
         unit
-    }
-
-    fn is_whole(&self, place: &[Option<usize>], id: BufferId) -> bool {
-        place[id.0 as usize].is_some_and(|value| self.values[value].writers.len() == 1)
     }
 
     /// No budget below this is enough for every unit by itself.

@@ -73,8 +73,13 @@ struct Run<'p> {
     trace: Trace,
 }
 
-/// Why units run again: the number of the group, and the value that it is for.
-type Group = (usize, usize);
+/// Units that run again together.
+#[derive(Clone, Copy)]
+struct Group<'g> {
+    number: usize,
+    /// The values that they make again: one that is needed, and others that the same units write and that were given up.
+    values: &'g [usize],
+}
 
 impl Run<'_> {
     /// Makes a value again where it was given up.
@@ -83,10 +88,14 @@ impl Run<'_> {
             return Some(());
         }
         let problem = self.problem;
-        let group = (self.n_groups, value);
+        let writers = &problem.values[value].writers;
+        let beside = problem.units[writers[0]].writes.iter().copied();
+        let values: SmallVec<[usize; 2]> =
+            beside.filter(|&other| problem.values[other].writers == *writers && !self.is_live[other]).collect();
+        let group = Group { number: self.n_groups, values: &values };
         self.n_groups += 1;
-        self.pins[value] += 1;
-        for &writer in &problem.values[value].writers {
+        values.iter().for_each(|&value| self.pins[value] += 1);
+        for &writer in writers {
             let unit = &problem.units[writer];
             let known = problem.values[value].is_settled && unit.may_repeat && unit.until >= self.position;
             if !known || self.trace.items.len() > MOST_ITEMS * problem.units.len() {
@@ -99,22 +108,20 @@ impl Run<'_> {
             self.perform(writer, Some(group))?;
             unit.reads.iter().for_each(|&read| self.pins[read] -= 1);
         }
-        self.pins[value] -= 1;
+        values.iter().for_each(|&value| self.pins[value] -= 1);
         Some(())
     }
 
     /// Runs a unit whose operands are in memory, for the first time or again.
-    fn perform(&mut self, number: usize, group: Option<Group>) -> Option<()> {
+    fn perform(&mut self, number: usize, group: Option<Group<'_>>) -> Option<()> {
         let unit = &self.problem.units[number];
         let size = |value: usize| self.problem.values[value].bytes;
-        // New values, and copies of what is there that nobody wants.
-        let is_new = |run: &Self, value: usize| !run.is_live[value];
-        let new: SmallVec<[usize; 2]> = unit.writes.iter().copied().filter(|&value| is_new(self, value)).collect();
-        let target = group.map(|(_, value)| value);
-        let spare: SmallVec<[usize; 2]> = match group {
-            Some(_) => unit.writes.iter().copied().filter(|v| self.is_live[*v] && Some(*v) != target).collect(),
-            None => SmallVec::new(),
-        };
+        // New values, and copies that nobody wants.
+        let is_wanted = |value: usize| group.is_none_or(|group| group.values.contains(&value));
+        let (wanted, spare): (SmallVec<[usize; 2]>, SmallVec<[usize; 2]>) =
+            unit.writes.iter().copied().partition(|&value| is_wanted(value));
+        let is_new = |value: &usize| !self.is_live[*value];
+        let new: SmallVec<[usize; 2]> = wanted.iter().copied().filter(is_new).collect();
         let mut needed: u64 = new.iter().chain(&spare).map(|&value| size(value)).sum();
         let mut given: SmallVec<[(usize, usize); 2]> = SmallVec::new();
         for forced in [false, true] {
@@ -140,19 +147,18 @@ impl Run<'_> {
         let mut writes = SmallVec::new();
         for &value in &unit.writes {
             let is_spare = spare.contains(&value);
-            if group.is_some() && (is_spare || new.contains(&value)) {
+            let mut version = self.version[value];
+            if is_spare || (group.is_some() && new.contains(&value)) {
+                version = self.trace.versions.len();
                 self.trace.versions.push(value);
-                let version = self.trace.versions.len() - 1;
-                writes.push(version);
-                if !is_spare {
-                    self.version[value] = version;
-                }
-            } else {
-                writes.push(self.version[value]);
             }
-            self.is_live[value] = true;
+            if !is_spare {
+                self.version[value] = version;
+                self.is_live[value] = true;
+            }
+            writes.push(version);
         }
-        self.trace.items.push(Item { unit: number, group: group.map(|(number, _)| number), reads, writes });
+        self.trace.items.push(Item { unit: number, group: group.map(|group| group.number), reads, writes });
         Some(())
     }
 

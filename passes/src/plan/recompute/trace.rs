@@ -91,7 +91,7 @@ impl Trace {
         }
         groups.sort_by_key(|&(cost, group)| (std::cmp::Reverse(cost), group));
         for (_, group) in groups {
-            let kept = self.without(group);
+            let kept = self.without(problem, group);
             if kept.items.len() < self.items.len() && kept.peak(problem) <= budget {
                 *self = kept;
             }
@@ -99,18 +99,23 @@ impl Trace {
     }
 
     /// The trace with the values of a group kept instead: those who read them read the version before.
-    fn without(&self, group: usize) -> Trace {
+    fn without(&self, problem: &Problem, group: usize) -> Trace {
         let mut kept = self.clone();
         let of_group = |item: &Item| item.group == Some(group);
         let gone: Vec<usize> =
             self.items.iter().filter(|item| of_group(item)).flat_map(|item| item.writes.iter().copied()).collect();
+        // Of a value that several units write there may be pieces that nobody wanted.
+        let mut n_writers = vec![0; self.versions.len()];
+        self.items.iter().flat_map(|item| &item.writes).for_each(|&version| n_writers[version] += 1);
+        let is_whole = |version: usize| n_writers[version] == problem.values[self.versions[version]].writers.len();
         let mut newest: Vec<Option<usize>> = vec![None; self.versions.len()];
         kept.items.retain(|item| !of_group(item));
         for item in &mut kept.items {
             for read in item.reads.iter_mut().filter(|read| gone.contains(read)) {
                 *read = newest[self.versions[*read]].unwrap_or(*read);
             }
-            item.writes.iter().for_each(|&version| newest[self.versions[version]] = Some(version));
+            let whole = item.writes.iter().copied().filter(|&version| is_whole(version));
+            whole.for_each(|version| newest[self.versions[version]] = Some(version));
         }
         kept.drop_unread();
         kept

@@ -1,0 +1,123 @@
+//! A step of a training as it is timed: [`Trainer::step`] on one batch, again and again.
+
+use super::Bench;
+use super::network::random;
+use super::runner::Subject;
+use crate::commands::arguments::{NamedFile, named, narrowed};
+use crate::commands::output::Failure;
+use fusewright::data::{Dataset, npy};
+use fusewright::ir::plan::Plan;
+use fusewright::ir::{Bindings, Tensor, TensorType};
+use fusewright::{Compilation, Error, Options, Recipe, Trainer};
+use std::time::Duration;
+
+/// Losses of so many steps are told, and compared.
+const FIRST_STEPS: usize = 5;
+
+/// What both forms have in common.
+pub struct Prepared {
+    recipe: Recipe,
+    data: Option<Dataset>,
+    bindings: Bindings,
+    files: Vec<NamedFile>,
+}
+
+impl Prepared {
+    pub fn new(bench: &Bench) -> Result<Prepared, Failure> {
+        let mut recipe = Recipe::load(&bench.model.model)?;
+        if let Some(batch) = bench.batch {
+            recipe = recipe.with_batch(batch);
+        }
+        // Where all inputs are given, data are not wanted.
+        let data = match bench.input.is_empty() {
+            true => recipe.data()?.map(|(train, _)| train),
+            false => None,
+        };
+        Ok(Prepared { recipe, data, bindings: bench.model.bindings(None)?, files: bench.input.clone() })
+    }
+
+    pub fn step(&self, options: Options) -> Result<Step, Error> {
+        let options = Options { bindings: self.bindings.clone(), ..options };
+        let trainer = Trainer::new(self.recipe.clone(), self.data.as_ref(), options)?;
+        let names: Vec<&str> = trainer.inputs().iter().map(|(name, _)| name.as_str()).collect();
+        let files = named(&self.files, &names, "input")?;
+        let mut inputs = match &self.data {
+            Some(data) => {
+                let batch = self.recipe.definition().batch;
+                // A set smaller than a batch is seen more than once.
+                let examples: Vec<usize> = (0..data.len()).cycle().take(batch).collect();
+                trainer.examples(data, &examples)
+            }
+            None => trainer.inputs().iter().map(|(name, ty)| (name.clone(), self.random(name, ty))).collect(),
+        };
+        for ((name, tensor), (_, ty)) in inputs.iter_mut().zip(trainer.inputs()) {
+            if let Some((_, path)) = files.iter().find(|(given, _)| given == name) {
+                *tensor = narrowed(npy::read(path)?, ty);
+            }
+        }
+        let mut step = Step { trainer, inputs, losses: Vec::new(), results: Vec::new() };
+        for _ in 0..FIRST_STEPS {
+            step.run(&mut [])?;
+        }
+        step.results = vec![("loss".to_string(), Tensor::from_vec(&[FIRST_STEPS], step.losses.clone()))];
+        Ok(step)
+    }
+
+    /// Numbers from 0 to 1, and all labels in turn.
+    fn random(&self, name: &str, ty: &TensorType) -> Tensor {
+        let classes = self.recipe.wanted().ok().and_then(|wanted| wanted.labels).map(|labels| labels.classes);
+        let dims = ty.dims().expect("steps have sizes");
+        match classes.filter(|_| !ty.dtype.is_float() && name == self.recipe.definition().objective.target) {
+            Some(classes) => {
+                let labels: Vec<f64> = (0..dims.iter().product()).map(|i: usize| (i % classes.max(1)) as f64).collect();
+                Tensor::new(&dims, fusewright::Data::from_f64(ty.dtype, &labels))
+            }
+            None => random(name, ty),
+        }
+    }
+}
+
+/// A trainer with a batch.
+pub struct Step {
+    trainer: Trainer,
+    inputs: Vec<(String, Tensor)>,
+    losses: Vec<f32>,
+    results: Vec<(String, Tensor)>,
+}
+
+impl Subject for Step {
+    const RESULTS: &'static str = "losses";
+
+    fn run(&mut self, times: &mut [Duration]) -> Result<(), Error> {
+        let inputs: Vec<(&str, &Tensor)> = self.inputs.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+        let scores = self.trainer.step_profiled(&inputs, times)?;
+        if self.losses.len() < FIRST_STEPS {
+            self.losses.push(scores.loss);
+        }
+        Ok(())
+    }
+
+    fn results(&self) -> &[(String, Tensor)] {
+        &self.results
+    }
+
+    fn losses(&self) -> &[f32] {
+        &self.losses
+    }
+
+    fn state_bytes(&self) -> Option<u64> {
+        Some(self.trainer.state().bytes() as u64)
+    }
+
+    fn plan(&self) -> &Plan {
+        self.trainer.plan()
+    }
+
+    fn code_bytes(&self) -> usize {
+        self.trainer.executable().code_bytes()
+    }
+
+    fn compilation(&self) -> &Compilation {
+        self.trainer.compilation()
+    }
+}
