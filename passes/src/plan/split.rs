@@ -8,6 +8,7 @@
 //! A sum of many results over operands that no near cache holds (the weight gradient of a convolution: all pixels of all
 //! images) is cut, too, into chunks whose operands a cache does hold: else each tile of results would fetch all of them.
 
+use super::draft::{Uses, known};
 use fusewright_ir::kernel::{
     Affine, Axis, BinaryOp, BufferId, BufferInfo, Combine, Fold, FoldKind, Index, Kernel, Literal, NamedKernel,
     Program, Role, Scalar, ScalarId, Space, Store,
@@ -39,8 +40,10 @@ type Cut = Option<(usize, usize)>;
 
 /// Cuts the folds of all kernels.
 pub fn all(program: &mut Program, limits: Limits) {
+    let uses = Uses::of(program.buffers.len(), program.kernels.iter().map(|named| &named.kernel));
+    let weights = known(program, &uses, true).buffers;
     for named in std::mem::take(&mut program.kernels) {
-        let cuts = cuts(program, &named.kernel, limits);
+        let cuts = cuts(program, &weights, &named.kernel, limits);
         if cuts.iter().any(Option::is_some) {
             Splitting { program, named: &named, cuts, results: Vec::new() }.run();
         } else {
@@ -49,8 +52,8 @@ pub fn all(program: &mut Program, limits: Limits) {
     }
 }
 
-/// How each fold of a kernel is cut.
-fn cuts(program: &Program, kernel: &Kernel, limits: Limits) -> Vec<Cut> {
+/// How each fold of a kernel is cut; `weights` says which buffers belong to the network.
+fn cuts(program: &Program, weights: &[bool], kernel: &Kernel, limits: Limits) -> Vec<Cut> {
     let results: usize = kernel.outer.iter().product();
     if results == 0 || kernel.stores.iter().any(|store| store.combine != Combine::Set) {
         return Vec::new();
@@ -59,7 +62,7 @@ fn cuts(program: &Program, kernel: &Kernel, limits: Limits) -> Vec<Cut> {
         return kernel.folds.iter().map(|fold| chunks(fold, limits.long)).collect();
     }
     match kernel.folds.as_slice() {
-        [fold] if fold.kind == FoldKind::Sum => vec![near_chunks(program, kernel, fold, limits.near_bytes)],
+        [fold] if fold.kind == FoldKind::Sum => vec![near_chunks(program, weights, kernel, fold, limits.near_bytes)],
         _ => Vec::new(),
     }
 }
@@ -71,8 +74,9 @@ const TILE_RESULTS: u64 = 32;
 const FETCHES: u64 = 4;
 
 /// The chunks of a sum whose operands are fetched again and again from afar: of such a length that a chunk's are near, along
-/// an axis that all operands move along; none where the partial results would be as dear to keep.
-fn near_chunks(program: &Program, kernel: &Kernel, fold: &Fold, near_bytes: u64) -> Cut {
+/// an axis that all operands move along; none where the partial results would be as dear to keep. Weights are packed, and
+/// stay where they are for many results.
+fn near_chunks(program: &Program, weights: &[bool], kernel: &Kernel, fold: &Fold, near_bytes: u64) -> Cut {
     let loads: Vec<(BufferId, &[Index])> = kernel
         .body
         .reachable([fold.value])
@@ -85,6 +89,9 @@ fn near_chunks(program: &Program, kernel: &Kernel, fold: &Fold, near_bytes: u64)
     let mut buffers: Vec<BufferId> = loads.iter().map(|(buffer, _)| *buffer).collect();
     buffers.sort_unstable();
     buffers.dedup();
+    if buffers.iter().any(|id| weights[id.0 as usize]) {
+        return None;
+    }
     let n_outer = kernel.outer.len() as u32;
     // How often an operand is fetched: what moves with all results is fetched once.
     let fetches = |id: BufferId| -> u64 {

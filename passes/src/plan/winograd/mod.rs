@@ -12,10 +12,10 @@ mod recognise;
 mod segments;
 mod toom;
 
-use super::draft::{Uses, run_once};
+use super::draft::{Uses, known};
 use super::{PlanOptions, Winograd};
 use cost::Way;
-use fusewright_ir::kernel::{BufferId, Kernel, Program, Role};
+use fusewright_ir::kernel::{Kernel, Program, Role};
 use kernels::Tooms;
 use recognise::Convolution;
 use std::borrow::Cow;
@@ -29,9 +29,8 @@ pub fn rewritten(mut program: Program, options: &PlanOptions) -> (Program, Vec<R
     if options.winograd == Winograd::Never {
         return (program, bands);
     }
-    let constant = constants(&program);
-    let is_weight = |id: BufferId| constant[id.0 as usize] || program.buffer(id).role == Role::State;
-    let weights: Vec<bool> = program.buffer_ids().map(|(id, _)| is_weight(id)).collect();
+    let uses = Uses::of(program.buffers.len(), program.kernels.iter().map(|named| &named.kernel));
+    let [constant, weights] = [false, true].map(|states| known(&program, &uses, states).buffers);
     let kernels = std::mem::take(&mut program.kernels);
     let forward: Vec<Cow<Kernel>> = kernels
         .iter()
@@ -69,21 +68,6 @@ pub fn rewritten(mut program: Program, options: &PlanOptions) -> (Program, Vec<R
         }
     }
     (program, bands)
-}
-
-/// For each buffer whether its values are known before a run.
-fn constants(program: &Program) -> Vec<bool> {
-    let uses = Uses::of(program.buffers.len(), program.kernels.iter().map(|named| &named.kernel));
-    let once = run_once(program, &uses);
-    let known = |(id, role): (BufferId, &Role)| match role {
-        Role::Input | Role::State => false,
-        Role::Parameter | Role::Constant(_) => true,
-        Role::Computed => {
-            let writers = &uses.writers[id.0 as usize];
-            !writers.is_empty() && writers.iter().all(|&k| once[k])
-        }
-    };
-    program.buffer_ids().map(|(id, info)| known((id, &info.role))).collect()
 }
 
 /// The transforms of each kernel by the cost model, within the limit on constants.
@@ -148,6 +132,7 @@ mod tests {
     use crate::plan::Machine;
     use crate::plan::samples::program;
     use fusewright_ir::Array;
+    use fusewright_ir::kernel::BufferId;
     use fusewright_ir::kernel::{Evaluation, evaluate, verify};
     use std::collections::BTreeMap;
 
