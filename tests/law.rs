@@ -43,6 +43,7 @@ fn hold(seeds: impl Iterator<Item = u64>, style: Style) -> Report {
                 total.rewritten += report.rewritten;
                 total.updates += report.updates;
                 total.copies += report.copies;
+                total.limited += report.limited;
             }
             Err(failure) => panic!("{}", explain(seed, network, failure, style)),
         }
@@ -154,6 +155,7 @@ macro_rules! training_seeds {
             let report = hold(first..first + GRADIENTS, Style { training: true, ..Style::default() });
             let elements = report.elements;
             assert!(report.tight * 100 >= elements * 70, "of {elements} elements {} are held tightly", report.tight);
+            assert!(report.limited > 20, "hardly any memory is saved: {report:?}");
         }
     )* };
 }
@@ -177,7 +179,7 @@ fn the_plans_of_a_network_share_its_state() {
                 program = fuse(program).0;
             }
             let options = PlanOptions { winograd: winograd(seed), ..PlanOptions::default() };
-            let plan = plan_beside(program, &options, first.as_ref());
+            let plan = plan_beside(program, &options, first.as_ref()).expect("no limit is stated");
             assert_eq!(verify(&plan), Ok(()), "seed {seed}\n{plan}");
             let layouts = |plan: &Plan| -> BTreeMap<String, Layout> {
                 let layout = |state: &State| (state.name.clone(), plan.buffer(state.buffer).layout.clone());

@@ -6,8 +6,8 @@
 use super::draft::{Draft, Uses};
 use super::layout::innermost;
 use fusewright_ir::kernel::{Axis, BufferId, BufferInfo, Kernel, Program, Role, Store, Update};
-use fusewright_ir::plan::{Layout, Plan};
 use fusewright_ir::plan::access::{Part, Read, is_in_place, plain, reads};
+use fusewright_ir::plan::{Layout, Plan};
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
 
