@@ -84,6 +84,9 @@ impl Checkpoints {
     pub fn named_in(&self, mut error: Error) -> Error {
         let last = match &self.last {
             Some((path, step)) => format!("the last good checkpoint is `{}`, after step {step}", path.display()),
+            None if self.path.as_ref().is_some_and(|path| path.exists()) => {
+                "this training has no checkpoint yet; the file of that name is as it was".to_string()
+            }
             None => "there is no checkpoint yet".to_string(),
         };
         if let Error::Input(faults) = &mut error

@@ -102,6 +102,7 @@ pub fn number(score: f64) -> String {
         ..1e-3 => format!("{score:.3e}"),
         ..10.0 => format!("{score:.5}"),
         ..1000.0 => format!("{score:.4}"),
+        1e7.. => format!("{score:.3e}"),
         _ => format!("{score:.3}"),
     }
 }
@@ -112,7 +113,7 @@ mod tests {
 
     #[test]
     fn digits_say_something() {
-        let told = [0.0, 1.5e-5, 0.012345678, 0.9765, 2859.6971, 12.0, f64::NAN].map(number);
-        assert_eq!(told, ["0", "1.500e-5", "0.01235", "0.97650", "2859.697", "12.0000", "NaN"]);
+        let told = [0.0, 1.5e-5, 0.012345678, 0.9765, 2859.6971, 12.0, 3e9, f64::NAN].map(number);
+        assert_eq!(told, ["0", "1.500e-5", "0.01235", "0.97650", "2859.697", "12.0000", "3.000e9", "NaN"]);
     }
 }
