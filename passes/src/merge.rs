@@ -26,7 +26,7 @@ pub fn into_stores(
     }
     let mut stores = producer.stores.iter().filter(|store| store.buffer == through);
     let (Some(store), None) = (stores.next(), stores.next()) else {
-        return Err("the producer writes the value in several parts");
+        return into_pieces(producer, consumer, through, keep(through));
     };
     if store.combine != Combine::Set {
         return Err("the producer adds to memory");
@@ -69,6 +69,51 @@ pub fn into_stores(
             combine: Combine::Set,
         });
     }
+    Ok(compacted(&joined))
+}
+
+/// As [`into_stores`], where the producer folds nothing and writes the value piece by piece: the consumer becomes a store
+/// beside, or in the place of, each of them.
+fn into_pieces(producer: &Kernel, consumer: &Kernel, through: BufferId, keep: bool) -> Result<Kernel, &'static str> {
+    let pieces: Vec<&Store> = producer.stores.iter().filter(|store| store.buffer == through).collect();
+    let plain = |store: &&Store| {
+        store.inner.is_empty() && store.combine == Combine::Set && store.at.iter().all(|at| plain_affine(at).is_some())
+    };
+    if !producer.folds.is_empty() || !pieces.iter().all(plain) {
+        return Err("the producer writes the value in several parts");
+    }
+    // The pieces together are the space of the consumer.
+    let range = |dim: usize| {
+        let ranges =
+            pieces.iter().filter_map(|store| Some(plain_affine(&store.at[dim])?.dividend_range(&producer.outer)));
+        ranges.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+    };
+    let rank = pieces[0].at.len();
+    let whole = |dim: usize| range(dim) == Some((0, consumer.outer[dim] as i64 - 1));
+    if rank != consumer.outer.len() || !(0..rank).all(whole) {
+        return Err("the consumer runs over another space than the value");
+    }
+    let written = producer.writes();
+    for id in consumer.live() {
+        let Scalar::Load { buffer, at, .. } = consumer.body.get(id) else { continue };
+        if written.contains(buffer) && (*buffer != through || !is_identity(at, &consumer.outer)) {
+            return Err("the consumer reads the value at other points than it writes");
+        }
+    }
+    let mut joined = producer.clone();
+    for piece in pieces {
+        let forms: Vec<&Affine> = piece.at.iter().filter_map(plain_affine).collect();
+        let place = |affine: &Affine| affine.substitute(|axis| forms[axis.0 as usize].clone());
+        let renamed = transplant(&mut joined.body, consumer, &place, |scalar| match scalar {
+            Scalar::Load { buffer, .. } if *buffer == through => Some(piece.value),
+            _ => None,
+        });
+        for store in &consumer.stores {
+            let at = store.at.iter().map(|index| index.map(place, |id| renamed[&id])).collect();
+            joined.stores.push(Store { at, value: renamed[&store.value], ..store.clone() });
+        }
+    }
+    joined.stores.retain(|store| store.buffer != through || keep);
     Ok(compacted(&joined))
 }
 

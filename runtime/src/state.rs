@@ -93,6 +93,10 @@ impl State {
             let (dtype, dims) = (tensor.dtype(), tensor.dims());
             return wrong(format!("expected {}{:?}, found {dtype}{dims:?}", slot.dtype, slot.dims));
         }
+        if slot.layout.is_row_major() {
+            self.bytes.write(slot.offset, tensor.data());
+            return Ok(());
+        }
         let (size, bytes) = (slot.dtype.bytes(), tensor.data().to_bytes());
         let own = &mut self.bytes.bytes_mut()[slot.offset..];
         let mut elements = bytes.chunks_exact(size);

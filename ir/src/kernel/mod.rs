@@ -180,6 +180,13 @@ pub struct BufferInfo {
     pub role: Role,
 }
 
+impl BufferInfo {
+    /// The bytes of all elements.
+    pub fn bytes(&self) -> u64 {
+        (self.dims.iter().product::<usize>() * self.dtype.bytes()) as u64
+    }
+}
+
 /// Where the values of a buffer come from.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Role {

@@ -432,9 +432,13 @@ impl OpSpec for Map {
     }
 
     fn gradient(&self, back: &mut Backward) -> Gradients {
-        let (operands, upstream) = (back.inputs().to_vec(), back.upstream());
+        let (mut operands, upstream) = (back.inputs().to_vec(), back.upstream());
         let of = Pointwise::Map(self.clone());
         let wanted: Vec<usize> = (0..operands.len()).filter(|&i| back.wants(i)).collect();
+        if self.function.name == "Relu" {
+            // Its slope at its result is that at its operand, which then need not be kept beside the result.
+            operands = vec![back.output(0)];
+        }
         let mut gradients = back.nothing();
         for i in wanted {
             gradients[i] = Derivative::build(back, &of, &[], &operands, i, upstream);

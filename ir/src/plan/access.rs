@@ -119,6 +119,39 @@ pub fn stride(at: &[Index], axis: Axis, layout: &Layout, dims: &[usize]) -> Opti
     Some(sum)
 }
 
+/// The stores of a kernel by pairs that write every other element of one row each: along `axis` both move by two elements,
+/// and the second of a pair is one element further. `None` where some store has no partner.
+pub fn alternating<'l>(
+    kernel: &Kernel,
+    axis: Axis,
+    layout: impl Fn(BufferId) -> (&'l Layout, &'l [usize]),
+) -> Option<Vec<(usize, usize)>> {
+    let is_next = |first: usize, second: usize| {
+        let (a, b) = (&kernel.stores[first], &kernel.stores[second]);
+        let (layout, dims) = layout(a.buffer);
+        let strides = layout.strides(dims);
+        let mut differing = (0..a.at.len().min(b.at.len())).filter(|&dim| a.at[dim] != b.at[dim]);
+        let (Some(dim), None) = (differing.next(), differing.next()) else { return false };
+        let is_one_further = match (plain(&a.at[dim]), plain(&b.at[dim])) {
+            (Some(a), Some(b)) => a.terms == b.terms && b.offset == a.offset + 1,
+            _ => false,
+        };
+        a.buffer == b.buffer
+            && a.inner == b.inner
+            && is_one_further
+            && strides[dim] == 1
+            && layout.block.is_none()
+            && stride(&a.at, axis, layout, dims) == Some(2)
+    };
+    let mut pairs: Vec<(usize, usize)> = Vec::new();
+    for first in 0..kernel.stores.len() {
+        pairs.extend((0..kernel.stores.len()).find(|&second| is_next(first, second)).map(|second| (first, second)));
+    }
+    let mut all: Vec<usize> = pairs.iter().flat_map(|&(first, second)| [first, second]).collect();
+    all.sort_unstable();
+    (!pairs.is_empty() && all.into_iter().eq(0..kernel.stores.len())).then_some(pairs)
+}
+
 /// The affine form of an index without a divisor.
 pub fn plain(index: &Index) -> Option<&Affine> {
     index.as_affine().filter(|affine| affine.divisor == 1)

@@ -37,6 +37,8 @@ pub struct DraftBuffer {
     pub wish: Option<usize>,
     /// Whether it is what the kernels of a band hand on at one position: it lives in scratch.
     pub is_scratch: bool,
+    /// Whether it is state, or kernels compute it of state and constants alone.
+    pub of_weights: bool,
     /// Which of the draft's states it is, before a run or after it.
     pub state: Option<usize>,
 }
@@ -92,6 +94,7 @@ impl DraftBuffer {
             is_output: false,
             wish: None,
             is_scratch: false,
+            of_weights: false,
             state: None,
         }
     }
@@ -101,9 +104,9 @@ impl DraftBuffer {
         self.once || matches!(self.info.role, Role::Parameter | Role::Constant(_))
     }
 
-    /// Whether it belongs to the network, and not to what the network is given.
+    /// Whether it belongs to the network, or is computed of what does, and not of what the network is given.
     pub fn is_weight(&self) -> bool {
-        self.is_constant() || self.info.role == Role::State
+        self.is_constant() || self.of_weights
     }
 
     /// Whether the planner may choose its layout: it lives in the arena, or in scratch.
@@ -133,12 +136,14 @@ impl Draft {
     pub fn new(program: Program) -> Draft {
         let kernels: Vec<&Kernel> = program.kernels.iter().map(|named| &named.kernel).collect();
         let uses = Uses::of(program.buffers.len(), kernels.iter().copied());
-        let once = run_once(&program, &uses);
+        let Known { kernels: once, buffers: constants } = known(&program, &uses, false);
+        let weights = known(&program, &uses, true).buffers;
         let mut draft = Draft::default();
         for info in program.buffers {
-            let writers = &uses.writers[draft.buffers.len()];
+            let id = draft.buffers.len();
             let mut buffer = DraftBuffer::computed(info.clone());
-            buffer.once = info.role == Role::Computed && !writers.is_empty() && writers.iter().all(|&k| once[k]);
+            buffer.once = info.role == Role::Computed && constants[id];
+            buffer.of_weights = weights[id];
             buffer.info.role = info.role;
             draft.buffers.push(buffer);
         }
@@ -304,28 +309,42 @@ fn without_first_index(kernel: &Kernel, id: BufferId) -> Kernel {
     result
 }
 
-/// Which kernels depend on nothing but parameters and constants. All writers of a buffer are of one kind: where a
-/// kernel of every call writes a part, or adds, the others have to write their parts anew before it.
-pub fn run_once(program: &Program, uses: &Uses) -> Vec<bool> {
+/// What of a program does not depend on what it is given for each run.
+pub struct Known {
+    /// By kernel.
+    pub kernels: Vec<bool>,
+    /// By [`BufferId`].
+    pub buffers: Vec<bool>,
+}
+
+/// Which kernels depend on nothing but parameters, constants and, where `states` is set, state. All writers of a buffer are of
+/// one kind: where a kernel of every call writes a part, or adds, the others have to write their parts anew before it.
+pub fn known(program: &Program, uses: &Uses, states: bool) -> Known {
     let reads: Vec<Vec<BufferId>> = program.kernels.iter().map(|named| named.kernel.reads()).collect();
     let writes: Vec<Vec<BufferId>> = program.kernels.iter().map(|named| named.kernel.writes()).collect();
-    let mut once = vec![true; program.kernels.len()];
+    let written = |kernels: &[bool], buffer: BufferId| uses.writers[buffer.0 as usize].iter().all(|&k| kernels[k]);
+    let is_known = |kernels: &[bool], buffer: BufferId| match program.buffer(buffer).role {
+        Role::Input => false,
+        Role::State => states,
+        Role::Parameter | Role::Constant(_) => true,
+        Role::Computed => written(kernels, buffer),
+    };
+    let mut kernels = vec![true; program.kernels.len()];
     loop {
         let mut changed = false;
-        for k in 0..once.len() {
-            let known = |buffer: &BufferId| match program.buffer(*buffer).role {
-                Role::Input | Role::State => false,
-                Role::Parameter | Role::Constant(_) => true,
-                Role::Computed => uses.writers[buffer.0 as usize].iter().all(|&writer| once[writer]),
-            };
-            let together = |buffer: &BufferId| uses.writers[buffer.0 as usize].iter().all(|&writer| once[writer]);
-            if once[k] && !(reads[k].iter().all(known) && writes[k].iter().all(together)) {
-                once[k] = false;
+        for k in 0..kernels.len() {
+            let holds =
+                reads[k].iter().all(|&id| is_known(&kernels, id)) && writes[k].iter().all(|&id| written(&kernels, id));
+            if kernels[k] && !holds {
+                kernels[k] = false;
                 changed = true;
             }
         }
         if !changed {
-            return once;
+            break;
         }
     }
+    let is_made = |id: BufferId| program.buffer(id).role != Role::Computed || !uses.writers[id.0 as usize].is_empty();
+    let buffers = program.buffer_ids().map(|(id, _)| is_made(id) && is_known(&kernels, id)).collect();
+    Known { kernels, buffers }
 }

@@ -4,7 +4,7 @@
 //! the weights differ innermost in the result. Buffers without votes follow their neighbours. So convolutional networks
 //! come out with channels last and transformers stay as they are, though no rule names an operation.
 
-use super::draft::Draft;
+use super::draft::{Draft, Uses};
 use super::machine::Machine;
 use fusewright_ir::kernel::{Axis, BinaryOp, BufferId, FoldKind, Index, Kernel, Role, Scalar, ScalarId};
 use fusewright_ir::plan::Layout;
@@ -86,10 +86,20 @@ fn last_own_axis(kernel: &Kernel, own: &[Read], other: &[Read]) -> Option<usize>
 
 fn count_votes(draft: &Draft, machine: &Machine) -> Vec<Vec<u64>> {
     let mut votes: Vec<Vec<u64>> = draft.buffers.iter().map(|buffer| vec![0; buffer.info.dims.len()]).collect();
+    let uses = draft.uses();
     for kernel in draft.kernels.iter().filter(|kernel| !kernel.once).map(|kernel| kernel.kernel()) {
         let cost = kernel.operations();
+        let of_state = lane_of_state(draft, &uses, kernel);
         for contraction in contractions(draft, kernel) {
-            for read in &contraction.activation {
+            if let Some(axis) = of_state {
+                // Vectors run along it in one operand; what is multiplied with them is read element by element.
+                for read in contraction.activation.iter().chain(&contraction.weight) {
+                    if let Some(dim) = read.at.iter().position(|index| index.as_axis() == Some(axis)) {
+                        votes[read.buffer.0 as usize][dim] += cost;
+                    }
+                }
+            }
+            for read in contraction.activation.iter().filter(|_| of_state.is_none()) {
                 let dims = reduction_dims(kernel, read, &contraction.weight);
                 // Elements for all lanes are read from anywhere; few of them are no vector.
                 if let &[dim] = &dims[..]
@@ -107,6 +117,10 @@ fn count_votes(draft: &Draft, machine: &Machine) -> Vec<Vec<u64>> {
                 axes = vec![row];
             }
             for store in &kernel.stores {
+                if let Some(dim) = wished_by_state(draft, &uses, store.buffer) {
+                    votes[store.buffer.0 as usize][dim] += cost;
+                    continue;
+                }
                 let mut dims = store.at.iter().enumerate().filter(|(_, index)| {
                     plain(index).is_some_and(|form| axes.iter().any(|&axis| form.coefficient(axis) == 1))
                 });
@@ -118,6 +132,32 @@ fn count_votes(draft: &Draft, machine: &Machine) -> Vec<Vec<u64>> {
     }
     pass_on(draft, &mut votes);
     votes
+}
+
+/// The axis of a kernel along which the innermost elements lie of state that it computes, or of parts of it.
+fn lane_of_state(draft: &Draft, uses: &Uses, kernel: &Kernel) -> Option<Axis> {
+    kernel.stores.iter().find_map(|store| {
+        let buffer = draft.buffer(store.buffer);
+        let dim = match buffer.state {
+            Some(_) => usize::from(*buffer.layout.order.last()?),
+            None => wished_by_state(draft, uses, store.buffer)?,
+        };
+        store.at[dim].as_axis().filter(|axis| kernel.outer.get(axis.0 as usize).is_some_and(|&n| n >= FEW_CHANNELS))
+    })
+}
+
+/// The dimension of a buffer along which the innermost elements of state lie that is computed of it: of the parts of a
+/// weight's gradient, the dimension that the weight has innermost.
+fn wished_by_state(draft: &Draft, uses: &Uses, id: BufferId) -> Option<usize> {
+    uses.readers[id.0 as usize].iter().find_map(|&reader| {
+        let kernel = draft.kernels[reader].kernel();
+        let store = kernel.stores.iter().find(|store| draft.buffer(store.buffer).state.is_some())?;
+        let inner = *draft.buffer(store.buffer).layout.order.last()?;
+        let axis = store.at[inner as usize].as_axis()?;
+        let all = reads(kernel);
+        let read = all.iter().find(|read| read.buffer == id)?;
+        read.at.iter().position(|index| index.as_axis() == Some(axis))
+    })
 }
 
 /// Fewer channels than this are not worth a layout of their own.
@@ -252,8 +292,10 @@ fn rename(draft: &mut Draft, kernel: usize, old: BufferId, new: BufferId) {
 /// Buffers without a winner take the axis that belongs to a neighbour's innermost one, forward and backward, until
 /// nothing changes.
 fn inherit(draft: &Draft, inner: &mut [Option<usize>]) {
-    // (a read buffer and axis, a written buffer and axis) that run together.
-    let mut pairs: Vec<((BufferId, usize), (BufferId, usize))> = Vec::new();
+    // (a read buffer and axis, a written buffer and axis) that run together, and whether each is along that axis alone: a
+    // view may be along a part of an axis.
+    type Pair = ((BufferId, usize), (BufferId, usize));
+    let mut pairs: Vec<(Pair, bool)> = Vec::new();
     for kernel in draft.kernels.iter().filter(|kernel| !kernel.once).map(|kernel| kernel.kernel()) {
         let n_outer = kernel.outer.len();
         // Transforms load and store many pieces of one buffer alike: what runs along their dimensions is told once.
@@ -277,14 +319,16 @@ fn inherit(draft: &Draft, inner: &mut [Option<usize>]) {
                 }
                 for (to, axis) in own.iter().enumerate().filter(|(_, axis)| axis.is_some()) {
                     if let Some(from) = loaded.iter().position(|other| other == axis) {
-                        pairs.push(((read.buffer, from), (store.buffer, to)));
+                        let whole = is_along_one(&read.at[from]) && is_along_one(&store.at[to]);
+                        pairs.push((((read.buffer, from), (store.buffer, to)), whole));
                     }
                 }
             }
         }
     }
     let is_free = |id: BufferId| draft.buffer(id).is_free();
-    loop {
+    // Views last: where they meet something else, they follow.
+    let mut pass_all = |views: bool| loop {
         let mut changed = false;
         let mut pass = |from: (BufferId, usize), to: (BufferId, usize)| {
             if is_free(from.0) && inner[from.0.0 as usize] == Some(from.1) && inner[to.0.0 as usize].is_none() {
@@ -292,12 +336,20 @@ fn inherit(draft: &Draft, inner: &mut [Option<usize>]) {
                 changed = true;
             }
         };
-        pairs.iter().for_each(|&(read, written)| pass(read, written));
-        pairs.iter().rev().for_each(|&(read, written)| pass(written, read));
+        let pairs = || pairs.iter().filter(|(_, whole)| *whole || views).map(|(pair, _)| *pair);
+        pairs().for_each(|(read, written)| pass(read, written));
+        pairs().rev().for_each(|(read, written)| pass(written, read));
         if !changed {
             return;
         }
-    }
+    };
+    pass_all(false);
+    pass_all(true);
+}
+
+/// Whether an index moves along one axis alone.
+fn is_along_one(index: &Index) -> bool {
+    plain(index).is_some_and(|form| form.terms.len() == 1)
 }
 
 /// The axis below `limit` along which an index moves in the smallest steps.

@@ -6,11 +6,13 @@
 //!
 //! 1. `layout` chooses the innermost axis of every buffer;
 //! 2. `halo` makes padding a part of buffers;
+//!    `apart` keeps planes that are written together from meeting in one set of a cache;
 //! 3. `schedule` chooses vectors, register tiles and loop orders;
 //! 4. `pack` puts constants into the order in which kernels read them;
 //! 5. `order` chooses a sequence with little memory live at once;
 //! 6. `memory` gives every buffer its place.
 
+mod apart;
 mod draft;
 mod halo;
 mod layout;
@@ -43,6 +45,9 @@ pub struct PlanOptions {
     pub placement: Limits,
     /// Folds over at least so many points are cut into chunks where a kernel has few results.
     pub long_fold: usize,
+    /// Sums whose operands take more bytes, and that many results need, are cut into chunks that take no more; half of the
+    /// machine's second-level cache where nothing is said.
+    pub near_bytes: Option<u64>,
     /// Which convolutions are computed by transforms.
     pub winograd: Winograd,
     /// Bytes of parameters and constants, as they are kept, that faster ways to compute may take in all.
@@ -74,6 +79,7 @@ impl Default for PlanOptions {
             machine: Machine::PORTABLE,
             placement,
             long_fold: 1 << 14,
+            near_bytes: None,
             winograd: Winograd::Auto,
             constant_limit: None,
         }
@@ -87,7 +93,8 @@ pub fn rewrite(program: Program, options: &PlanOptions) -> Program {
 
 /// The same, and which stretches of its kernels are to run together.
 fn rewritten(mut program: Program, options: &PlanOptions) -> (Program, Vec<Range<usize>>) {
-    split::all(&mut program, options.long_fold);
+    let near_bytes = options.near_bytes.unwrap_or(options.machine.l2_bytes / 2);
+    split::all(&mut program, split::Limits { long: options.long_fold, near_bytes });
     winograd::rewritten(program, options)
 }
 
@@ -101,6 +108,7 @@ pub fn plan(program: Program, options: &PlanOptions) -> Plan {
     state::place(&mut draft, &updates, state_layouts);
     layout::choose(&mut draft, &options.machine);
     halo::widen(&mut draft);
+    apart::all(&mut draft);
     schedule::all(&mut draft, &options.machine);
     pack::all(&mut draft);
     order::order(&mut draft);

@@ -4,7 +4,7 @@ use super::draft::{Draft, DraftKernel};
 use super::machine::Machine;
 use super::pack::{movable, packable};
 use fusewright_ir::kernel::{Axis, Combine, FoldKind, Kernel, ScalarId};
-use fusewright_ir::plan::access::{Part, Read, any_depends, is_proven, plain, reads, stride};
+use fusewright_ir::plan::access::{Part, Read, alternating, any_depends, is_proven, plain, reads, stride};
 use fusewright_ir::plan::edges::Edges;
 use fusewright_ir::plan::{Schedule, UNROLLED_POINTS, Vector};
 use fusewright_ir::tensor::DType;
@@ -51,6 +51,12 @@ pub fn schedule(draft: &Draft, draft_kernel: &DraftKernel, machine: &Machine) ->
             schedule.vector = Some(Vector::Outer { axis, lanes: tile.lanes.min(most) });
             schedule.tile = tile.second.filter(|(_, n)| *n > 1).into_iter().collect();
             weights = facts.weight_axes(axis, tile.second.map(|(axis, _)| axis));
+        }
+        if schedule.vector == Some(Vector::Inner) && !facts.is_streaming(&schedule.fold_orders, machine) {
+            schedule.tile = facts.inner_tile(machine);
+            if !edges.fit(kernel, &schedule) {
+                schedule.tile = SmallVec::new();
+            }
         }
         if !edges.fit(kernel, &schedule) {
             (schedule.vector, schedule.tile, weights) = (None, SmallVec::new(), Vec::new());
@@ -175,7 +181,8 @@ impl Facts<'_> {
         self.reads.iter().all(read) && folded && stored
     }
 
-    /// The longest outer axis along which every store is contiguous and every load moves in the way stated.
+    /// The longest outer axis along which every store is contiguous, or two together are, and every load moves in the way
+    /// stated.
     fn outer_axis(&self, loads: Loads) -> Option<Axis> {
         let moves = |step: Option<i64>| match loads {
             Loads::Contiguous => matches!(step, Some(0 | 1)),
@@ -184,9 +191,19 @@ impl Facts<'_> {
         let fits = |axis: &Axis| {
             self.extent(*axis) > 1
                 && self.reads.iter().all(|read| self.is_loose(read) || moves(self.stride(read, *axis)))
-                && (0..self.kernel.stores.len()).all(|store| self.store_stride(store, *axis) == Some(1))
+                && ((0..self.kernel.stores.len()).all(|store| self.store_stride(store, *axis) == Some(1))
+                    || (loads == Loads::Strided && self.fills_rows_by_pairs(*axis)))
         };
         self.own_axes().filter(fits).max_by_key(|axis| self.extent(*axis))
+    }
+
+    /// Whether stores go by pairs that write every other element of rows along an axis.
+    fn fills_rows_by_pairs(&self, axis: Axis) -> bool {
+        let layout = |id| {
+            let buffer = self.draft.buffer(id);
+            (&buffer.layout, buffer.info.dims.as_slice())
+        };
+        self.kernel.folds.is_empty() && alternating(self.kernel, axis, layout).is_some()
     }
 
     /// The length of the last inner axis of all folds and stores over inner axes, where they share it, it is innermost
@@ -349,6 +366,50 @@ impl Facts<'_> {
             }
         }
         best.expect("one vector and one point are always possible").1
+    }
+
+    /// Points along one or two outer axes that are folded together along an inner lane axis, so that they share what they
+    /// read: by the same estimate, for each point. None where there is one point, or nothing to share.
+    fn inner_tile(&self, machine: &Machine) -> SmallVec<[(Axis, u32); 2]> {
+        let none = SmallVec::new();
+        let sums = self.kernel.folds.iter().all(|fold| fold.kind == FoldKind::Sum);
+        if !sums || self.kernel.folds.len() != 1 || self.kernel.stores.iter().any(|store| !store.inner.is_empty()) {
+            return none;
+        }
+        let extent = *self.kernel.folds[0].inner.last().expect("vectors run along it") as u32;
+        // As many vectors are in flight for each point, so that additions overlap.
+        let chains = (extent / machine.vector_lanes).clamp(1, 4);
+        let reads: Vec<&Read> = self.reads.iter().filter(|read| matches!(read.part, Part::Fold(_))).collect();
+        let cycles = |tile: &[(Axis, u32)]| {
+            let points: u32 = tile.iter().map(|(_, n)| n).product();
+            let loads: u32 = reads
+                .iter()
+                .map(|read| {
+                    tile.iter().filter(|(axis, _)| any_depends(read.at, *axis)).map(|(_, n)| n).product::<u32>()
+                })
+                .sum();
+            let (sums, loads) = (f64::from(points * chains), f64::from(loads * chains));
+            ((sums / 2.0).max(loads / 2.0).max(4.0) + 0.5) / sums
+        };
+        let shares = |axis: &Axis| self.extent(*axis) > 1 && reads.iter().any(|read| !any_depends(read.at, *axis));
+        let axes: Vec<Axis> = self.own_axes().filter(shares).collect();
+        let divisors = |axis: Axis| (2..=MOST_POINTS).filter(move |&n| (self.extent(axis) as u32).is_multiple_of(n));
+        let mut best: (f64, SmallVec<[(Axis, u32); 2]>) = (cycles(&[]), none);
+        let mut consider = |tile: &[(Axis, u32)]| {
+            let points: u32 = tile.iter().map(|(_, n)| n).product();
+            if points * chains <= machine.accumulators && cycles(tile) < best.0 {
+                best = (cycles(tile), tile.into());
+            }
+        };
+        for (i, &first) in axes.iter().enumerate() {
+            for n in divisors(first) {
+                consider(&[(first, n)]);
+                for &second in &axes[i + 1..] {
+                    divisors(second).for_each(|m| consider(&[(first, n), (second, m)]));
+                }
+            }
+        }
+        best.1
     }
 
     /// The outer axes along which the operand moves that a tile shares: weights are read from cache again for every

@@ -4,11 +4,16 @@
 //!
 //! A kernel of several folds (a softmax or a norm over a long axis) becomes one such pair a fold, and what it stores at
 //! each point of an axis becomes a kernel over that axis.
+//!
+//! A sum of many results over operands that no near cache holds (the weight gradient of a convolution: all pixels of all
+//! images) is cut, too, into chunks whose operands a cache does hold: else each tile of results would fetch all of them.
 
+use super::draft::{Uses, known};
 use fusewright_ir::kernel::{
-    Affine, Axis, BinaryOp, BufferId, BufferInfo, Combine, Fold, FoldKind, Kernel, Literal, NamedKernel, Program, Role,
-    Scalar, ScalarId, Space, Store,
+    Affine, Axis, BinaryOp, BufferId, BufferInfo, Combine, Fold, FoldKind, Index, Kernel, Literal, NamedKernel,
+    Program, Role, Scalar, ScalarId, Space, Store,
 };
+use fusewright_ir::plan::access::{any_depends, plain};
 use fusewright_ir::tensor::DType;
 use smallvec::SmallVec;
 use std::collections::HashMap;
@@ -21,27 +26,101 @@ const FEW_RESULTS: usize = 128;
 const CHUNK_POINTS: usize = 8192;
 const CHUNKS: std::ops::RangeInclusive<usize> = 8..=64;
 
-/// Cuts the folds over at least `long` points of all kernels that have few results.
-pub fn all(program: &mut Program, long: usize) {
+/// Which folds are cut.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Those over at least so many points, where a kernel has few results.
+    pub long: usize,
+    /// Sums whose operands take more bytes, where many results need all of them.
+    pub near_bytes: u64,
+}
+
+/// The axis along which a fold is cut, and into how many chunks.
+type Cut = Option<(usize, usize)>;
+
+/// Cuts the folds of all kernels.
+pub fn all(program: &mut Program, limits: Limits) {
+    let uses = Uses::of(program.buffers.len(), program.kernels.iter().map(|named| &named.kernel));
+    let weights = known(program, &uses, true).buffers;
     for named in std::mem::take(&mut program.kernels) {
-        if is_worth_it(&named.kernel, long) {
-            Splitting { program, named: &named, long, results: Vec::new() }.run();
+        let cuts = cuts(program, &weights, &named.kernel, limits);
+        if cuts.iter().any(Option::is_some) {
+            Splitting { program, named: &named, cuts, results: Vec::new() }.run();
         } else {
             program.kernels.push(named);
         }
     }
 }
 
-fn is_worth_it(kernel: &Kernel, long: usize) -> bool {
+/// How each fold of a kernel is cut; `weights` says which buffers belong to the network.
+fn cuts(program: &Program, weights: &[bool], kernel: &Kernel, limits: Limits) -> Vec<Cut> {
     let results: usize = kernel.outer.iter().product();
-    (1..=FEW_RESULTS).contains(&results)
-        && kernel.folds.iter().any(|fold| chunks(fold, long).is_some())
-        && kernel.stores.iter().all(|store| store.combine == Combine::Set)
+    if results == 0 || kernel.stores.iter().any(|store| store.combine != Combine::Set) {
+        return Vec::new();
+    }
+    if results <= FEW_RESULTS {
+        return kernel.folds.iter().map(|fold| chunks(fold, limits.long)).collect();
+    }
+    match kernel.folds.as_slice() {
+        [fold] if fold.kind == FoldKind::Sum => vec![near_chunks(program, weights, kernel, fold, limits.near_bytes)],
+        _ => Vec::new(),
+    }
+}
+
+/// Results along the axes that an operand does not move along, for which it is fetched once: those of a register tile.
+const TILE_RESULTS: u64 = 32;
+
+/// Operands are cut where they would be fetched so often.
+const FETCHES: u64 = 4;
+
+/// The chunks of a sum whose operands are fetched again and again from afar: of such a length that a chunk's are near, along
+/// an axis that all operands move along; none where the partial results would be as dear to keep. Weights are packed, and
+/// stay where they are for many results.
+fn near_chunks(program: &Program, weights: &[bool], kernel: &Kernel, fold: &Fold, near_bytes: u64) -> Cut {
+    let loads: Vec<(BufferId, &[Index])> = kernel
+        .body
+        .reachable([fold.value])
+        .into_iter()
+        .filter_map(|id| match kernel.body.get(id) {
+            Scalar::Load { buffer, at, .. } => Some((*buffer, at.as_slice())),
+            _ => None,
+        })
+        .collect();
+    let mut buffers: Vec<BufferId> = loads.iter().map(|(buffer, _)| *buffer).collect();
+    buffers.sort_unstable();
+    buffers.dedup();
+    if buffers.iter().any(|id| weights[id.0 as usize]) {
+        return None;
+    }
+    let n_outer = kernel.outer.len() as u32;
+    // How often an operand is fetched: what moves with all results is fetched once.
+    let fetches = |id: BufferId| -> u64 {
+        let moves = |axis: u32| loads.iter().any(|(buffer, at)| *buffer == id && any_depends(at, Axis(axis)));
+        let fixed = (0..n_outer).filter(|&axis| !moves(axis)).map(|axis| kernel.outer[axis as usize] as u64);
+        (fixed.product::<u64>() / TILE_RESULTS).max(1)
+    };
+    let far = buffers.iter().filter(|id| program.buffer(**id).bytes() > near_bytes / 2);
+    let bytes: u64 = far.clone().map(|id| program.buffer(*id).bytes()).sum();
+    let fetched: u64 = far.map(|id| program.buffer(*id).bytes().saturating_mul(fetches(*id))).sum();
+    let results: u64 = kernel.outer.iter().map(|&n| n as u64).product();
+    let wanted = bytes.div_ceil(near_bytes.max(1));
+    let is_cheap = |n: usize| (2 * 4 * results).saturating_mul(n as u64) <= fetched / FETCHES;
+    let fits = |axis: usize| {
+        let axis = Axis(n_outer + axis as u32);
+        loads.iter().all(|(_, at)| at.iter().filter_map(plain).any(|form| form.coefficient(axis) != 0))
+    };
+    let axes = (0..fold.inner.len()).filter(|&axis| fits(axis));
+    let cut = |axis: usize| {
+        let length = fold.inner[axis];
+        let n = (2..=length).find(|&n| n as u64 >= wanted && length % n == 0)?;
+        is_cheap(n).then_some((axis, n))
+    };
+    axes.filter_map(cut).next().filter(|_| bytes > near_bytes && fetched >= FETCHES * bytes)
 }
 
 /// The inner axis along which a fold is cut, and the number of chunks, which divides it: of all possible ones the nearest
 /// to what is wanted, outer axes first.
-fn chunks(fold: &Fold, long: usize) -> Option<(usize, usize)> {
+fn chunks(fold: &Fold, long: usize) -> Cut {
     let points: usize = fold.inner.iter().product();
     if points < long || matches!(fold.kind, FoldKind::ArgMax | FoldKind::ArgMin) {
         return None;
@@ -63,7 +142,8 @@ fn chunks(fold: &Fold, long: usize) -> Option<(usize, usize)> {
 struct Splitting<'a> {
     program: &'a mut Program,
     named: &'a NamedKernel,
-    long: usize,
+    /// By fold.
+    cuts: Vec<Cut>,
     /// Where the parts of the results of the folds done so far are, each over the outer axes.
     results: Vec<SmallVec<[BufferId; 2]>>,
 }
@@ -119,7 +199,7 @@ impl Splitting<'_> {
         let kernel = &self.named.kernel;
         let fold = &kernel.folds[number];
         let mut target = Target::over(kernel.outer.clone());
-        let Some((axis, n)) = chunks(fold, self.long) else {
+        let Some((axis, n)) = self.cuts[number] else {
             let value = self.take(&mut target, fold.value, &Affine::from);
             target.fold(number, fold.kind, fold.inner.clone(), value);
             return target;
@@ -194,7 +274,7 @@ impl Splitting<'_> {
         let value = self.take(target, store.value, &Affine::from);
         let mut at = SmallVec::new();
         for index in &store.at {
-            if let fusewright_ir::kernel::Index::Computed(id) = index {
+            if let Index::Computed(id) = index {
                 self.take(target, *id, &Affine::from);
             }
             at.push(index.map(Affine::clone, |id| target.taken[&id]));
@@ -269,7 +349,7 @@ mod tests {
     /// What each kernel does, its axes, and the points of its folds.
     fn kernels(shape: &str, layers: &str, long: usize) -> Vec<String> {
         let mut program = program(shape, layers, true);
-        all(&mut program, long);
+        all(&mut program, Limits { long, near_bytes: 1 << 20 });
         assert_eq!(fusewright_ir::kernel::verify(&program), Ok(()), "{program}");
         let line = |named: &NamedKernel| {
             let folds: Vec<&[usize]> = named.kernel.folds.iter().map(|fold| fold.inner.as_slice()).collect();
@@ -296,6 +376,28 @@ mod tests {
         assert_eq!(norm, [parts, combined, "LayerNorm over [2, 100000], folds []"]);
         let softmax = kernels("[1, 65536]", r#"Softmax(name: "a", dim: -1)"#, 16384);
         assert_eq!(softmax.len(), 5, "{softmax:?}");
+    }
+
+    #[test]
+    fn operands_that_are_far_are_cut_to_what_is_near() {
+        // 64 images of 32x32 and 32 channels are 8 MiB, and so is what is summed with them.
+        let layers = |n: usize| {
+            let text = format!(
+                "(fusewright: 1, inputs: [(name: \"x\", shape: [{n}, 32, 32, 32]), (name: \"u\", shape: [{n}, 32, 32, 32])],
+                layers: [Conv2d(name: \"a\", from: \"x\", out: 32, kernel_size: 3, padding: 1)],
+                grad: {{\"dw\": (of: \"a\", by: \"a.weight\", upstream: \"u\")}})"
+            );
+            let model = fusewright_ir::Model::parse("net.ron", &text).unwrap();
+            let mut graph = crate::differentiate::requested(model.graph.clone(), &model.gradients).unwrap();
+            graph.outputs.retain(|output| output.name == "dw");
+            crate::pipeline::run(&mut graph, &mut |_, _, _| {});
+            let mut program = crate::fuse::fuse(crate::lower::lower(&graph)).0;
+            all(&mut program, Limits { long: 1 << 14, near_bytes: 512 << 10 });
+            assert_eq!(fusewright_ir::kernel::verify(&program), Ok(()), "{program}");
+            program.kernels.iter().map(|named| format!("{:?}", named.kernel.outer)).collect::<Vec<_>>()
+        };
+        assert_eq!(layers(64), ["[32, 32, 3, 3, 32]", "[32, 32, 3, 3]"]);
+        assert_eq!(layers(2), ["[32, 32, 3, 3]"]);
     }
 
     #[test]

@@ -3,17 +3,19 @@
 //! The new value is written where the old one was. That needs no memory, but every kernel that reads the old value has to
 //! run first; where what they compute is needed to compute the new value, it is computed elsewhere and copied at the end.
 
-use super::draft::Draft;
+use super::draft::{Draft, Uses};
 use super::layout::innermost;
-use fusewright_ir::kernel::{Axis, BufferId, Program, Role, Store, Update};
+use fusewright_ir::kernel::{Axis, BufferId, BufferInfo, Kernel, Program, Role, Store, Update};
 use fusewright_ir::plan::Layout;
 use fusewright_ir::plan::access::{Part, Read, is_in_place, plain, reads};
+use smallvec::SmallVec;
 
 /// The layout of every buffer that is state. It follows from the network alone, so that its plans for other batches, and for
 /// evaluation, find state as this one leaves it.
 pub fn layouts(program: &Program) -> Vec<Option<Layout>> {
-    let of = |(id, info): (BufferId, &fusewright_ir::kernel::BufferInfo)| {
-        (info.role == Role::State).then(|| innermost(info.dims.len(), output_channel(program, id)))
+    let uses = Uses::of(program.buffers.len(), program.kernels.iter().map(|named| &named.kernel));
+    let of = |(id, info): (BufferId, &BufferInfo)| {
+        (info.role == Role::State).then(|| innermost(info.dims.len(), output_channel(program, &uses, id)))
     };
     program.buffer_ids().map(of).collect()
 }
@@ -21,9 +23,9 @@ pub fn layouts(program: &Program) -> Vec<Option<Layout>> {
 /// The axis of a weight along which the results of the first sum that reads it lie, itself or what is made of it element by
 /// element (evaluation scales weights by the statistics of a batch norm): vectors run along it, forward and in the weight's
 /// gradient.
-fn output_channel(program: &Program, id: BufferId) -> Option<usize> {
-    program.kernels.iter().find_map(|named| {
-        let kernel = &named.kernel;
+fn output_channel(program: &Program, uses: &Uses, id: BufferId) -> Option<usize> {
+    uses.readers[id.0 as usize].iter().find_map(|&k| {
+        let kernel = &program.kernels[k].kernel;
         let n_outer = kernel.outer.len() as u32;
         let all = reads(kernel);
         let own = || all.iter().filter(|read| read.buffer == id);
@@ -40,7 +42,7 @@ fn output_channel(program: &Program, id: BufferId) -> Option<usize> {
         };
         let made = |store: &Store| own().any(|read| alike(read, store)) && store.buffer > id;
         let store = kernel.stores.iter().find(|store| made(store))?;
-        output_channel(program, store.buffer)
+        output_channel(program, uses, store.buffer)
     })
 }
 
@@ -52,9 +54,10 @@ pub fn place(draft: &mut Draft, updates: &[Update], layouts: Vec<Option<Layout>>
         draft.buffers[id].state = Some(draft.states.len());
         draft.states.push((BufferId(id as u32), None));
     }
+    let mut flow = Flow::of(draft);
     for &Update { state, value } in updates {
         let mut value = value;
-        if !may_be_written_there(draft, state, value) {
+        if !flow.may_be_written_there(draft, state, value) {
             // What is itself state may be replaced before it is copied.
             let hops = if draft.buffer(value).info.role == Role::State { 2 } else { 1 };
             for _ in 0..hops {
@@ -62,6 +65,7 @@ pub fn place(draft: &mut Draft, updates: &[Update], layouts: Vec<Option<Layout>>
                 let name = draft.buffer(state).info.name.clone();
                 let kernel = draft.copy_kernel(value, copy, name, "copy");
                 draft.kernels.push(kernel);
+                flow.push(draft);
                 value = copy;
             }
         }
@@ -74,42 +78,65 @@ pub fn place(draft: &mut Draft, updates: &[Update], layouts: Vec<Option<Layout>>
     }
 }
 
-/// Whether the kernels that compute `value` may write it over `state`: all others that read that can run before them.
-fn may_be_written_there(draft: &Draft, state: BufferId, value: BufferId) -> bool {
-    let uses = draft.uses();
-    let (readers, writers) = (&uses.readers[state.0 as usize], &uses.writers[value.0 as usize]);
-    let element_by_element = |k: &&usize| {
-        readers.contains(k) && (writers.len() > 1 || !is_in_place(draft.kernels[**k].kernel(), state, value))
-    };
-    let in_band = || readers.iter().chain(writers).any(|&k| draft.kernels[k].band.is_some());
-    draft.buffer(value).is_free()
-        && !writers.is_empty()
-        && !writers.iter().any(|k| element_by_element(&k))
-        && !in_band()
-        && !readers.iter().any(|reader| !writers.contains(reader) && follows(draft, *reader, writers))
+/// Who reads and writes what.
+struct Flow {
+    uses: Uses,
+    /// By kernel.
+    reads: Vec<Vec<BufferId>>,
+    /// By kernel.
+    writes: Vec<Vec<BufferId>>,
 }
 
-/// Whether a kernel runs behind any of `before`, for what it reads or for state that it must not find changed.
-fn follows(draft: &Draft, kernel: usize, before: &[usize]) -> bool {
-    let uses = draft.uses();
-    let mut reached = vec![false; draft.kernels.len()];
-    let mut waiting: Vec<usize> = before.to_vec();
-    while let Some(k) = waiting.pop() {
-        if std::mem::replace(&mut reached[k], true) {
-            continue;
-        }
-        let own = draft.kernels[k].kernel();
-        let mut after: Vec<usize> = Vec::new();
-        for id in own.writes() {
-            after.extend(&uses.readers[id.0 as usize]);
-            after.extend(uses.writers[id.0 as usize].iter().filter(|&&other| other > k));
-        }
-        for id in own.reads() {
-            if let Some(next) = draft.next_of(id) {
-                after.extend(&uses.writers[next.0 as usize]);
+impl Flow {
+    fn of(draft: &Draft) -> Flow {
+        let kernels = || draft.kernels.iter().map(|kernel| kernel.kernel());
+        let (reads, writes) = (kernels().map(Kernel::reads).collect(), kernels().map(Kernel::writes).collect());
+        Flow { uses: draft.uses(), reads, writes }
+    }
+
+    /// Takes in the last kernel of the draft, and the last buffer, which it writes.
+    fn push(&mut self, draft: &Draft) {
+        let (k, kernel) = (self.reads.len(), draft.kernels[self.reads.len()].kernel());
+        let (reads, writes) = (kernel.reads(), kernel.writes());
+        self.uses.readers.resize(draft.buffers.len(), SmallVec::new());
+        self.uses.writers.resize(draft.buffers.len(), SmallVec::new());
+        reads.iter().for_each(|id| self.uses.readers[id.0 as usize].push(k));
+        writes.iter().for_each(|id| self.uses.writers[id.0 as usize].push(k));
+        self.reads.push(reads);
+        self.writes.push(writes);
+    }
+
+    /// Whether the kernels that compute `value` may write it over `state`: all others that read that can run before them.
+    fn may_be_written_there(&self, draft: &Draft, state: BufferId, value: BufferId) -> bool {
+        let (readers, writers) = (&self.uses.readers[state.0 as usize], &self.uses.writers[value.0 as usize]);
+        let is_torn = |k: &usize| {
+            readers.contains(k) && (writers.len() > 1 || !is_in_place(draft.kernels[*k].kernel(), state, value))
+        };
+        let in_band = || readers.iter().chain(writers).any(|&k| draft.kernels[k].band.is_some());
+        let others: Vec<usize> = readers.iter().copied().filter(|reader| !writers.contains(reader)).collect();
+        draft.buffer(value).is_free()
+            && !writers.is_empty()
+            && !writers.iter().any(is_torn)
+            && !in_band()
+            && !self.any_follows(draft, &others, writers)
+    }
+
+    /// Whether one of `kernels` runs behind any of `before`, for what it reads or for state that it must not find changed.
+    fn any_follows(&self, draft: &Draft, kernels: &[usize], before: &[usize]) -> bool {
+        let mut reached = vec![false; draft.kernels.len()];
+        let mut waiting: Vec<usize> = before.to_vec();
+        while let Some(k) = waiting.pop() {
+            if std::mem::replace(&mut reached[k], true) {
+                continue;
+            }
+            for id in &self.writes[k] {
+                waiting.extend(&self.uses.readers[id.0 as usize]);
+                waiting.extend(self.uses.writers[id.0 as usize].iter().filter(|&&other| other > k));
+            }
+            for next in self.reads[k].iter().filter_map(|&id| draft.next_of(id)) {
+                waiting.extend(self.uses.writers[next.0 as usize].iter().filter(|&&other| other != k));
             }
         }
-        waiting.extend(after.into_iter().filter(|&other| other != k));
+        kernels.iter().any(|&k| reached[k])
     }
-    reached[kernel]
 }

@@ -32,13 +32,15 @@ const KEPT: f64 = 1.0 / 64.0;
 const MARGIN: f64 = 0.93;
 
 /// The ways to compute a convolution: as it stands first, then the transforms that are estimated to be faster.
-/// `other_bytes` are those of all other weights of the network.
-pub fn ways(convolution: &Convolution, machine: &Machine, other_bytes: u64) -> Vec<Way> {
+/// `other_bytes` are those of all other weights of the network. Weights that are not fixed are transformed in each run.
+pub fn ways(convolution: &Convolution, machine: &Machine, other_bytes: u64, is_fixed: bool) -> Vec<Way> {
     let direct = direct(convolution, machine, other_bytes);
     let limit = direct.cycles * MARGIN;
     let mut ways = vec![direct];
     for tooms in choices(convolution) {
-        let way = transformed(convolution, machine, other_bytes, tooms);
+        let of_taps = if is_fixed { 0.0 } else { taps(convolution, machine, &tooms) };
+        let mut way = transformed(convolution, machine, other_bytes, tooms);
+        way.cycles += of_taps;
         if way.cycles < limit {
             ways.push(way);
         }
@@ -139,6 +141,14 @@ fn transformed(convolution: &Convolution, machine: &Machine, other_bytes: u64, t
     let cached = constant_bytes + other_bytes <= machine.l3_bytes;
     let cycles = overlapped(arithmetic, traffic, n_tiles, cached) + KEPT * constant_bytes as f64 + transforms + moved;
     Way { tooms: Some(tooms), cycles, constant_bytes }
+}
+
+/// Cycles of the transform of all taps.
+fn taps(convolution: &Convolution, machine: &Machine, tooms: &Tooms) -> f64 {
+    let points: usize = tooms.iter().map(|toom| toom.points()).product();
+    let taps: usize = tooms.iter().map(|toom| toom.taps).product();
+    let each = (points + taps) as f64 + operations(tooms);
+    STEP * convolution.channels.1 as f64 * vectors(convolution.out.1, machine) * each
 }
 
 /// Arithmetic of the transform of one tile.

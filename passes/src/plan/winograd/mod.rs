@@ -1,5 +1,5 @@
 //! Convolutions with fewer multiplications (Winograd 1980; Lavin and Gray 2016), as a rewrite of one kernel into several
-//! ordinary ones: taps at the points of a transform, once; inputs at the points; their products summed over channels, a
+//! ordinary ones: taps at the points of a transform, once, or in each step of a training; inputs at the points; their products summed over channels, a
 //! batched matrix product; outputs, with the epilogue. What follows in the planner, the evaluators and the code generator
 //! know nothing of it.
 //!
@@ -12,12 +12,13 @@ mod recognise;
 mod segments;
 mod toom;
 
-use super::draft::{Uses, run_once};
+use super::draft::{Uses, known};
 use super::{PlanOptions, Winograd};
 use cost::Way;
-use fusewright_ir::kernel::{BufferId, NamedKernel, Program, Role};
+use fusewright_ir::kernel::{Kernel, Program, Role};
 use kernels::Tooms;
 use recognise::Convolution;
+use std::borrow::Cow;
 use std::ops::Range;
 use toom::Toom;
 
@@ -28,29 +29,35 @@ pub fn rewritten(mut program: Program, options: &PlanOptions) -> (Program, Vec<R
     if options.winograd == Winograd::Never {
         return (program, bands);
     }
-    let constant = constants(&program);
+    let uses = Uses::of(program.buffers.len(), program.kernels.iter().map(|named| &named.kernel));
+    let [constant, weights] = [false, true].map(|states| known(&program, &uses, states).buffers);
+    let kernels = std::mem::take(&mut program.kernels);
+    let forward: Vec<Cow<Kernel>> = kernels
+        .iter()
+        .map(|named| recognise::ascending(&named.kernel).map_or(Cow::Borrowed(&named.kernel), Cow::Owned))
+        .collect();
+    let convolutions: Vec<Option<Convolution>> =
+        forward.iter().map(|kernel| Convolution::of(kernel, |buffer| weights[buffer.0 as usize])).collect();
     let chosen: Vec<Option<Tooms>> = match options.winograd {
         Winograd::Always { points, .. } => {
-            let forced = |named: &NamedKernel| {
-                let convolution = Convolution::of(&named.kernel, |buffer| constant[buffer.0 as usize])?;
-                convolution.windows.iter().zip(points).map(|(window, n)| Toom::with_points(n, window.tap.1)).collect()
+            let forced = |convolution: &Option<Convolution>| {
+                let windows = convolution.as_ref()?.windows.iter().zip(points);
+                windows.map(|(window, n)| Toom::with_points(n, window.tap.1)).collect()
             };
-            program.kernels.iter().map(forced).collect()
+            convolutions.iter().map(forced).collect()
         }
-        _ => choose(&program, options, &constant),
+        _ => choose(&program, options, &constant, &convolutions),
     };
-    let kernels = std::mem::take(&mut program.kernels);
-    for (named, tooms) in kernels.into_iter().zip(chosen) {
-        let convolution = Convolution::of(&named.kernel, |buffer| constant[buffer.0 as usize]);
+    for ((named, convolution), tooms) in kernels.iter().zip(convolutions).zip(chosen) {
         let (Some(tooms), Some(convolution)) = (tooms, convolution) else {
-            program.kernels.push(named);
+            program.kernels.push(named.clone());
             continue;
         };
         let segments = match options.winograd {
             Winograd::Always { rows, .. } => segments::of_rows(&convolution, &tooms, rows),
             _ => segments::in_cache(&convolution, &tooms, &options.machine),
         };
-        let (taps, parts) = kernels::rewritten(&mut program, &named, &convolution, &tooms, &segments);
+        let (taps, parts) = kernels::rewritten(&mut program, named, &convolution, &tooms, &segments);
         program.kernels.push(taps);
         for (segment, kernels) in segments.iter().zip(parts) {
             let first = program.kernels.len();
@@ -63,35 +70,25 @@ pub fn rewritten(mut program: Program, options: &PlanOptions) -> (Program, Vec<R
     (program, bands)
 }
 
-/// For each buffer whether its values are known before a run.
-fn constants(program: &Program) -> Vec<bool> {
-    let uses = Uses::of(program.buffers.len(), program.kernels.iter().map(|named| &named.kernel));
-    let once = run_once(program, &uses);
-    let known = |(id, role): (BufferId, &Role)| match role {
-        Role::Input | Role::State => false,
-        Role::Parameter | Role::Constant(_) => true,
-        Role::Computed => {
-            let writers = &uses.writers[id.0 as usize];
-            !writers.is_empty() && writers.iter().all(|&k| once[k])
-        }
-    };
-    program.buffer_ids().map(|(id, info)| known((id, &info.role))).collect()
-}
-
 /// The transforms of each kernel by the cost model, within the limit on constants.
-fn choose(program: &Program, options: &PlanOptions, constant: &[bool]) -> Vec<Option<Tooms>> {
+fn choose(
+    program: &Program,
+    options: &PlanOptions,
+    constant: &[bool],
+    convolutions: &[Option<Convolution>],
+) -> Vec<Option<Tooms>> {
     let given = program
         .buffer_ids()
         .filter(|(id, info)| constant[id.0 as usize] && matches!(info.role, Role::Parameter | Role::Constant(_)));
     let all_bytes: u64 = given.map(|(_, info)| (info.dims.iter().product::<usize>() * info.dtype.bytes()) as u64).sum();
-    let ways: Vec<Vec<Way>> = program
-        .kernels
+    let ways: Vec<Vec<Way>> = convolutions
         .iter()
-        .map(|named| match Convolution::of(&named.kernel, |buffer| constant[buffer.0 as usize]) {
+        .map(|convolution| match convolution {
             Some(convolution) => {
-                let weight = program.buffer(convolution.weight.buffer);
-                let own = (weight.dims.iter().product::<usize>() * weight.dtype.bytes()) as u64;
-                cost::ways(&convolution, &options.machine, all_bytes - own.min(all_bytes))
+                let weight = convolution.weight.buffer;
+                let own = program.buffer(weight).bytes();
+                let is_fixed = constant[weight.0 as usize];
+                cost::ways(convolution, &options.machine, all_bytes - own.min(all_bytes), is_fixed)
             }
             None => Vec::new(),
         })
@@ -135,6 +132,7 @@ mod tests {
     use crate::plan::Machine;
     use crate::plan::samples::program;
     use fusewright_ir::Array;
+    use fusewright_ir::kernel::BufferId;
     use fusewright_ir::kernel::{Evaluation, evaluate, verify};
     use std::collections::BTreeMap;
 

@@ -4,10 +4,11 @@ use fusewright_ir::DType;
 use fusewright_ir::kernel::{
     Affine, Axis, BinaryOp, BufferId, Combine, FoldKind, Index, Kernel, Literal, Scalar, ScalarId,
 };
+use fusewright_ir::plan::access::with_scalars;
 use smallvec::SmallVec;
 
 /// A sum of products over input channels and the taps of one or two windows, of step 1 and without dilation, with
-/// weights that are known before a run.
+/// weights that belong to the network.
 #[derive(Clone, Debug)]
 pub struct Convolution<'k> {
     /// The kernel: its stores are the epilogue.
@@ -46,9 +47,39 @@ pub struct Window {
     pub tap: (Axis, usize),
 }
 
+/// The kernel with windows that run along the image, where some run against it: the gradient of a convolution by its input
+/// does. `None` where none does.
+pub fn ascending(kernel: &Kernel) -> Option<Kernel> {
+    let [fold] = kernel.folds.as_slice() else { return None };
+    if kernel.stores.iter().any(|store| !store.inner.is_empty()) {
+        return None;
+    }
+    let n_outer = kernel.outer.len();
+    let ids = kernel.body.reachable([fold.value]);
+    let indices = ids.iter().filter_map(|&id| match kernel.body.get(id) {
+        Scalar::Load { at, .. } => Some(at.iter().filter_map(Index::as_affine)),
+        _ => None,
+    });
+    let forms: Vec<&Affine> = indices.flatten().collect();
+    let runs_back = |axis: Axis| {
+        let along_a_place = |form: &&Affine| {
+            form.coefficient(axis) == -1 && form.terms.iter().any(|&(other, k)| (other.0 as usize) < n_outer && k == 1)
+        };
+        forms.iter().any(along_a_place)
+    };
+    let reversed: Vec<Axis> =
+        (0..fold.inner.len()).map(|i| Axis((n_outer + i) as u32)).filter(|&axis| runs_back(axis)).collect();
+    let form = |axis: Axis| match reversed.contains(&axis) {
+        true => Affine::constant(fold.inner[axis.0 as usize - n_outer] as i64 - 1) + Affine::from(axis) * -1,
+        false => axis.into(),
+    };
+    let changed = || with_scalars(kernel, |_, scalar| scalar.map(|id| id, |affine| affine.substitute(form)));
+    (!reversed.is_empty()).then(changed)
+}
+
 impl<'k> Convolution<'k> {
-    /// The convolution that a kernel is; `is_constant` says which buffers are known before a run.
-    pub fn of(kernel: &'k Kernel, is_constant: impl Fn(BufferId) -> bool) -> Option<Convolution<'k>> {
+    /// The convolution that a kernel is; `is_weight` says which buffers belong to the network.
+    pub fn of(kernel: &'k Kernel, is_weight: impl Fn(BufferId) -> bool) -> Option<Convolution<'k>> {
         let [fold] = kernel.folds.as_slice() else { return None };
         let &Scalar::Binary(BinaryOp::Mul, a, b) = kernel.body.get(fold.value) else { return None };
         let pointwise = kernel.stores.iter().all(|store| {
@@ -62,7 +93,7 @@ impl<'k> Convolution<'k> {
             return None;
         }
         let (a, b) = (load(kernel, a)?, load(kernel, b)?);
-        let (image, weight) = match (is_constant(a.buffer), is_constant(b.buffer)) {
+        let (image, weight) = match (is_weight(a.buffer), is_weight(b.buffer)) {
             (false, true) => (a, b),
             (true, false) => (b, a),
             _ => return None,

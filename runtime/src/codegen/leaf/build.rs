@@ -14,8 +14,9 @@ use super::lanes::Writer;
 use super::{Binary, Leaf, LoopId, Mask, Reduction, Starts, Vector};
 use crate::codegen::Recipe;
 use forms::{Linear, linear};
-use fusewright_ir::kernel::{Affine, Axis, BinaryOp, FoldKind, Index, Scalar, ScalarId, Space};
+use fusewright_ir::kernel::{Affine, Axis, BinaryOp, BufferId, FoldKind, Index, Scalar, ScalarId, Space};
 use fusewright_ir::plan;
+use fusewright_ir::plan::access::alternating;
 use fusewright_ir::plan::edges::Edges;
 use smallvec::SmallVec;
 use std::collections::{HashMap, HashSet};
@@ -84,6 +85,7 @@ pub fn build(
         folded: HashMap::new(),
         depends: dependencies(recipe),
         lanes: width,
+        pairs: pairs(recipe, lane),
         stretch: Stretch { begin: 0, length: tile.get(lane.0 as usize).copied().unwrap_or(1), step: None },
     };
     for fold in 0..recipe.kernel.folds.len() {
@@ -110,6 +112,17 @@ type ChainBody<'b, B> = dyn FnMut(&mut B, usize, &[Vector]) -> Vec<Vector> + 'b;
 
 /// Vectors in flight along an inner lane axis, so that additions overlap.
 const CHAINS: usize = 4;
+
+/// The stores of a kernel by pairs, where they alternate along an outer lane axis.
+fn pairs(recipe: &Recipe, lane: Axis) -> Vec<(usize, usize)> {
+    let kernel = &recipe.kernel;
+    let layout = |id: BufferId| {
+        let slot = &recipe.slots[id.0 as usize];
+        (&slot.layout, slot.dims.as_slice())
+    };
+    let may_be = (lane.0 as usize) < kernel.outer.len() && kernel.stores.iter().all(|store| store.inner.is_empty());
+    alternating(kernel, lane, layout).filter(|_| may_be).unwrap_or_default()
+}
 
 /// For each scalar the axes it depends on, a bit each.
 fn dependencies(recipe: &Recipe) -> Vec<u64> {
@@ -142,6 +155,8 @@ struct Builder<'a> {
     starts: &'a [Starts],
     streaming: bool,
     edges: &'a Edges,
+    /// Stores that fill rows together.
+    pairs: Vec<(usize, usize)>,
     parameters: Vec<Parameter>,
     /// By axis; those of outer axes stay 0: they are in the parameters.
     positions: Vec<Position>,
@@ -335,6 +350,7 @@ impl Builder<'_> {
         let kernel = &self.recipe.kernel;
         // Many results of one vector leave no registers for a second.
         let many = kernel.folds.is_empty()
+            && self.pairs.is_empty()
             && kernel.stores.len() > CHAINS
             && kernel.stores.iter().all(|store| store.inner.is_empty());
         let (length, chunk) = (self.stretch.length, if many { 1 } else { CHAINS } * self.writer.width());
@@ -400,6 +416,13 @@ impl Builder<'_> {
         let mut order: Vec<Axis> = (n_outer..n_outer + store.inner.len() as u32).map(Axis).collect();
         let form = linear(self.recipe, self.lane, store.buffer, &store.at).expect("checked by supported");
         let points = self.points();
+        if let Some(&(first, second)) = self.pairs.iter().find(|(first, second)| [*first, *second].contains(&number)) {
+            // The first of a pair stores both.
+            if number == first {
+                self.store_pair(&form, second, &points);
+            }
+            return;
+        }
         if !self.lane_is_inner() || store.inner.is_empty() {
             let along = self.transposed_axis(&form).filter(|_| store.inner.is_empty());
             self.loops(&store.inner, &order, &[store.value], &[], &mut |builder, _| {
@@ -435,6 +458,16 @@ impl Builder<'_> {
                 Vec::new()
             })
         });
+    }
+
+    /// A store, whose form is given, and the one that writes the elements between its own: together they fill a row.
+    fn store_pair(&mut self, form: &Linear, second: usize, points: &[Point]) {
+        let stores = &self.recipe.kernel.stores;
+        let first = self.pairs.iter().find(|pair| pair.1 == second).map_or(second, |pair| pair.0);
+        for point in points {
+            let values = [first, second].map(|number| self.vector(stores[number].value, point));
+            self.write_pair(form, stores[first].buffer, values, point);
+        }
     }
 
     /// Loops over the axes of `order` with values carried through all of them; short loops are written out. What `roots`

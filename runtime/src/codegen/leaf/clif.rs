@@ -183,6 +183,13 @@ impl Lowering<'_, '_> {
                 let value = self.shuffle(a, b, [0, 2, 4, 6]);
                 self.set(*to, value);
             }
+            Inst::Interleave { to, a, b } => {
+                let (a, b) = (self.get(*a), self.get(*b));
+                for (to, lanes) in to.iter().zip([[0, 4, 1, 5], [2, 6, 3, 7]]) {
+                    let value = self.shuffle(a, b, lanes);
+                    self.set(*to, value);
+                }
+            }
             Inst::Transpose { to, from } => self.transpose(to, from),
             Inst::Reduce { to, op, a } => {
                 let a = self.get(*a);

@@ -182,6 +182,13 @@ impl Writer {
         to
     }
 
+    /// The lanes of both in turns: first those of the lower halves.
+    pub fn interleave(&mut self, a: Vector, b: Vector) -> [Vector; 2] {
+        let to = [self.vector(), self.vector()];
+        self.push(Inst::Interleave { to, a, b });
+        to
+    }
+
     /// Rows to columns: as many vectors as one has lanes.
     pub fn transpose(&mut self, from: &[Vector]) -> Vec<Vector> {
         debug_assert_eq!(from.len(), self.width, "a square");

@@ -284,6 +284,12 @@ pub enum Inst {
         a: Vector,
         b: Vector,
     },
+    /// The lanes of `a` and of `b` in turns, in two vectors.
+    Interleave {
+        to: [Vector; 2],
+        a: Vector,
+        b: Vector,
+    },
     /// As many vectors as one has lanes: lane `j` of the `i`-th becomes lane `i` of the `j`-th.
     Transpose {
         to: Vec<Vector>,

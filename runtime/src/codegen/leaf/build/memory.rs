@@ -114,6 +114,18 @@ impl Builder<'_> {
         self.writer.store(value, address, access, streaming);
     }
 
+    /// Stores two vectors whose lanes are every other element each.
+    pub(super) fn write_pair(&mut self, form: &Linear, buffer: BufferId, values: [Vector; 2], point: &Point) {
+        let address = self.address(form, buffer, point);
+        let (width, elements) = (self.writer.width(), 2 * self.used_lanes(point));
+        let rows = self.writer.interleave(values[0], values[1]);
+        for (i, row) in rows.into_iter().enumerate().filter(|(i, _)| i * width < elements) {
+            let to = Address { offset: address.offset + 4 * (i * width) as i64, ..address.clone() };
+            let lanes = Lanes::first((elements - i * width).min(width));
+            self.writer.store(row, to, Access::Vector { lanes }, false);
+        }
+    }
+
     /// `outside` in the lanes that are not in `lanes`; they are 0 in `inside`.
     pub(super) fn surrounded(&mut self, inside: Vector, lanes: Lanes, outside: Literal) -> Vector {
         let bits = bits_of(outside);

@@ -126,7 +126,8 @@ fn operands(inst: &LeafInst, with: &mut dyn FnMut(Vector)) {
         LeafInst::Binary { a, b, .. }
         | LeafInst::Compare { a, b, .. }
         | LeafInst::Blend { a, b, .. }
-        | LeafInst::Evens { a, b, .. } => {
+        | LeafInst::Evens { a, b, .. }
+        | LeafInst::Interleave { a, b, .. } => {
             with(*a);
             with(*b);
         }
@@ -293,6 +294,12 @@ impl Selector {
                 let (a, b) = (self.source(*a), self.get(*b));
                 let value = self.select(condition, a, b);
                 self.set(*to, value);
+            }
+            LeafInst::Interleave { to, a, b } => {
+                let (a, b) = (self.get(*a), self.get(*b));
+                for (to, register) in to.iter().zip(self.interleave(a, b)) {
+                    self.set(*to, register);
+                }
             }
             LeafInst::Transpose { to, from } => {
                 let rows: Vec<VReg> = from.iter().map(|&row| self.get(row)).collect();

@@ -262,6 +262,20 @@ impl Selector {
 
     /// Rows to columns, each with its number: lanes of two rows in turn, pairs of lanes of four rows, then whole groups of
     /// 128 bits of all rows.
+    /// The lanes of both in turns. Unpacking does so within 128 bits.
+    pub(super) fn interleave(&mut self, a: VReg, b: VReg) -> [VReg; 2] {
+        let [low, high] = [Op::UnpackLow, Op::UnpackHigh].map(|op| self.encode(op, &[a], Source::Register(b), None));
+        let form = self.form;
+        let mut parts = |a: VReg, b: VReg, which| self.encode(Op::Parts, &[a], Source::Register(b), Some(which));
+        match form {
+            Form::Zmm => [0x44, 0xee].map(|halves| {
+                let quarters = parts(low, high, halves);
+                parts(quarters, quarters, 0xd8)
+            }),
+            Form::Ymm => [0x20, 0x31].map(|halves| parts(low, high, halves)),
+        }
+    }
+
     pub(super) fn transpose(&mut self, rows: Vec<VReg>) -> Vec<(usize, VReg)> {
         let two = |selector: &mut Self, op, a: VReg, b: VReg, immediate| {
             selector.encode(op, &[a], Source::Register(b), immediate)
