@@ -258,6 +258,24 @@ impl Trainer {
     /// Trains on a set until the recipe's epochs are over, and evaluates on another after each, if there is one. Goes on
     /// where the last call, or the checkpoint, left off; `observe` may end it after any step or epoch.
     ///
+    /// ```
+    /// use fusewright::{Event, Options, Recipe, Trainer};
+    /// use std::ops::ControlFlow;
+    ///
+    /// let recipe = Recipe::load("models/train_sine_1x100.ron")?.with_epochs(100);
+    /// let (train, test) = recipe.data()?.expect("it names its data");
+    /// let mut trainer = Trainer::new(recipe, Some(&train), Options::default())?;
+    /// trainer.fit(&train, test.as_ref(), |trainer, event| {
+    ///     if let Event::Epoch(epoch) = event {
+    ///         println!("{}: {:?} after {} steps", epoch.number, epoch.test, trainer.steps());
+    ///     }
+    ///     ControlFlow::Continue(()) // or `Break`, to go on later
+    /// })?;
+    /// assert!(trainer.evaluate(&train)?.loss < 1e-3);
+    /// assert_eq!(trainer.weights().types().count(), 4);
+    /// # Ok::<(), fusewright::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Trainer::step`].
     ///
