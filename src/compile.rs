@@ -1,13 +1,14 @@
 //! From a graph to a plan: the passes in order, each timed. The only page that calls them.
 
+use crate::error::Error;
 use crate::ir::kernel::Program;
 use crate::ir::plan::Plan;
-use crate::ir::{Bindings, Graph};
+use crate::ir::{Bindings, Diagnostic, Graph};
 use crate::model::Model;
 use crate::passes::fuse::{Decision, fuse};
 use crate::passes::lower::lower;
 use crate::passes::pipeline;
-use crate::passes::plan::{Machine, PlanOptions, Winograd, plan};
+use crate::passes::plan::{Machine, MemoryFloor, PlanOptions, Winograd, plan_beside};
 use crate::runtime::Isa;
 use crate::weights::Weights;
 use std::time::{Duration, Instant};
@@ -27,6 +28,9 @@ pub struct Options {
     pub exact: bool,
     /// Bytes of parameters and constants that faster ways to compute may take in all: transformed weights are larger.
     pub constant_limit: Option<u64>,
+    /// Bytes of the arena of each session. What does not fit is computed again where it is needed, with the same results bit
+    /// by bit; where that does not help enough, compiling fails and says what the least is.
+    pub memory_limit: Option<u64>,
     /// The vectors of inner bodies; the widest that this machine has by default.
     pub isa: Isa,
     /// The most threads that a run uses, its caller's included. Results are the same bits for any number. The process has
@@ -52,6 +56,7 @@ impl Default for Options {
             bindings: Bindings::new(),
             exact: false,
             constant_limit: None,
+            memory_limit: None,
             isa: Isa::detect(),
             threads: 1,
             spin: 50,
@@ -84,8 +89,15 @@ pub fn pass_names() -> Vec<&'static str> {
     pipeline::PIPELINE.iter().map(|pass| pass.name).chain(["lower", "fuse"]).collect()
 }
 
-/// The kernels and the plan of a graph without symbols.
-pub(crate) fn compile_graph(graph: Graph, options: &Options) -> (Compilation, Plan) {
+/// The kernels and the plan of a graph without symbols; its state, if any, lies as in the plan `beside` it.
+///
+/// # Errors
+/// Where the memory limit is below what is needed.
+pub(crate) fn compile_graph(
+    graph: Graph,
+    options: &Options,
+    beside: Option<&Plan>,
+) -> Result<(Compilation, Plan), Error> {
     let mut stages = Vec::new();
     let mut dumps = Vec::new();
     let optimised = timed(&mut stages, "optimise", || {
@@ -109,23 +121,35 @@ pub(crate) fn compile_graph(graph: Graph, options: &Options) -> (Compilation, Pl
     if options.dumps {
         dumps.push(("fuse", program.to_string()));
     }
-    let plan = timed(&mut stages, "plan", || plan(program.clone(), &plan_options(options)));
-    (Compilation { graph, optimised, program, decisions, stages, dumps }, plan)
+    let plan = timed(&mut stages, "plan", || plan_beside(program.clone(), &plan_options(options), beside))
+        .map_err(over_limit)?;
+    Ok((Compilation { graph, optimised, program, decisions, stages, dumps }, plan))
 }
 
-/// Bytes that the plan of a model keeps for its parameters and constants: packed, and transformed where that is faster.
-/// `None` where symbols have no values yet.
-pub fn constant_bytes(model: &Model, options: &Options) -> Option<u64> {
+/// Says that a memory limit is too low.
+fn over_limit(floor: MemoryFloor) -> Error {
+    let fault = Diagnostic::new("the network needs more memory than the limit");
+    let fault = fault.expected(format!("an arena of at most {} bytes", floor.limit));
+    let fault = fault.found(format!("{} bytes or more, whatever is computed again", floor.floor));
+    fault.help(format!("take a smaller batch, or a limit of {} bytes", floor.floor)).into()
+}
+
+/// The plan of a model, without its code. `None` where symbols have no values yet.
+///
+/// # Errors
+/// Where the memory limit is below what is needed.
+pub fn plan_of(model: &Model, options: &Options) -> Result<Option<Plan>, Error> {
     let graph = model.graph();
     let known = graph.nodes().all(|(_, node)| node.types.iter().all(|ty| ty.dims().is_some()));
-    known.then(|| compile_graph(graph.clone(), options).1.constant_bytes)
+    known.then(|| Ok(compile_graph(graph.clone(), options, None)?.1)).transpose()
 }
 
 /// What the planner is told.
 fn plan_options(options: &Options) -> PlanOptions {
     let winograd = if options.exact { Winograd::Never } else { Winograd::Auto };
     let machine = machine(options.isa);
-    PlanOptions { machine, winograd, constant_limit: options.constant_limit, ..PlanOptions::default() }
+    let Options { constant_limit, memory_limit, .. } = *options;
+    PlanOptions { machine, winograd, constant_limit, memory_limit, ..PlanOptions::default() }
 }
 
 /// The machine that has these vectors.

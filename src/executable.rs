@@ -104,7 +104,7 @@ impl Executable {
         let gradients = &bound.definition().gradients;
         let graph = differentiate::requested(bound.graph().clone(), gradients).map_err(|faults| bound.fault(faults))?;
         let differentiate = start.elapsed();
-        let (mut compilation, plan) = compile_graph(graph, options);
+        let (mut compilation, plan) = compile_graph(graph, options, None)?;
         let settings = Settings { isa: options.isa, verify: options.verify, listings: options.listings };
         let start = Instant::now();
         let known: BTreeMap<&str, &Parameter> = parameters(bound.graph()).collect();

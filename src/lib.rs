@@ -42,7 +42,7 @@ mod trainer;
 mod units;
 mod weights;
 
-pub use compile::{Compilation, Options, constant_bytes, machine, pass_names};
+pub use compile::{Compilation, Options, machine, pass_names, plan_of};
 pub use error::{Error, Faults};
 pub use executable::{Executable, Planned, Session, reference};
 pub use initialize::initialize;

@@ -178,7 +178,7 @@ impl Trainer {
             None => Weights::initialized(recipe.model().graph(), definition.seed),
         };
         let length = StepOptions { steps_per_epoch, total_steps };
-        let first = Running::new(&recipe, Kind::Step, &sizes, &length, &options)?;
+        let first = Running::new(&recipe, Kind::Step, &sizes, &length, &options, None)?;
         let (state, rest) = initial(&recipe, &first, &weights)?;
         let target = definition.objective.target.as_str();
         let input = first.inputs.iter().map(|(name, _)| name.as_str()).find(|name| *name != target).unwrap_or(target);
@@ -389,7 +389,7 @@ impl Trainer {
             Some(place) => place,
             None => {
                 let sizes = self.sizes_of(inputs);
-                let running = Running::new(&self.recipe, kind, &sizes, &self.length, &self.options)?;
+                let running = Running::new(&self.recipe, kind, &sizes, &self.length, &self.options, Some(self.plan()))?;
                 running.check(inputs)?;
                 self.running.push(running);
                 self.running.len() - 1
@@ -536,6 +536,7 @@ impl Running {
         sizes: &Bindings,
         length: &StepOptions,
         options: &Options,
+        beside: Option<&Plan>,
     ) -> Result<Running, Error> {
         let begun = Instant::now();
         let graph: Graph = match kind {
@@ -543,7 +544,7 @@ impl Running {
             Kind::Evaluation => recipe.evaluation(sizes)?,
         };
         let differentiate = begun.elapsed();
-        let (mut compilation, plan) = compile_graph(graph, options);
+        let (mut compilation, plan) = compile_graph(graph, options, beside)?;
         compilation.stages.insert(0, ("differentiate", differentiate));
         let begun = Instant::now();
         let settings = Settings { isa: options.isa, verify: options.verify, listings: options.listings };

@@ -297,6 +297,11 @@ const CASES: &[Case] = &[
     ("symbol_too_large", |_| {}, "compile m.ron --bind N=99999999999"),
     ("symbol_without_value", |f| f.write("m.ron", MODEL.replace('N', "H")), "compile m.ron"),
     ("pass_unknown", |_| {}, "compile m.ron --after magic"),
+    (
+        "memory_below_the_floor",
+        |f| f.write("m.ron", MODEL.replace(")])", "), Relu, Dense(name: \"b\", out: 1)])")),
+        "compile m.ron --batch 1000 --memory 2KiB",
+    ),
     ("seconds_out_of_range", |_| {}, "bench m.ron --seconds 0"),
     ("weights_into_no_folder", |_| {}, "init m.ron -o none/w.safetensors"),
     ("page_into_no_folder", |_| {}, "compile m.ron --html none/page.html"),

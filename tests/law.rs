@@ -6,7 +6,12 @@
 
 mod support;
 
-use fusewright::passes::plan::Winograd;
+use fusewright::ir::plan::{Layout, Plan, State, verify};
+use fusewright::passes::fuse::fuse;
+use fusewright::passes::lower::lower;
+use fusewright::passes::pipeline;
+use fusewright::passes::plan::{PlanOptions, Winograd, plan_beside};
+use std::collections::BTreeMap;
 use std::io::Write;
 use support::convolve;
 use support::found;
@@ -38,6 +43,7 @@ fn hold(seeds: impl Iterator<Item = u64>, style: Style) -> Report {
                 total.rewritten += report.rewritten;
                 total.updates += report.updates;
                 total.copies += report.copies;
+                total.limited += report.limited;
             }
             Err(failure) => panic!("{}", explain(seed, network, failure, style)),
         }
@@ -149,12 +155,48 @@ macro_rules! training_seeds {
             let report = hold(first..first + GRADIENTS, Style { training: true, ..Style::default() });
             let elements = report.elements;
             assert!(report.tight * 100 >= elements * 70, "of {elements} elements {} are held tightly", report.tight);
+            assert!(report.limited > 20, "hardly any memory is saved: {report:?}");
         }
     )* };
 }
 training_seeds! {
     the_law_holds_of_training_1 21
     the_law_holds_of_training_2 22
+}
+
+/// An evaluation is planned beside a step, whose state it finds as that leaves it, however its own sums would like it.
+#[test]
+fn the_plans_of_a_network_share_its_state() {
+    let mut shared = 0;
+    for seed in 31_000_000..31_000_400 {
+        let built = grow::network(seed, Style::default()).pruned().build().expect("it fits");
+        let Some(graphs) = training::step_and_evaluation(&built, seed) else { continue };
+        let mut first: Option<Plan> = None;
+        for (mut graph, fused) in graphs.into_iter().flat_map(|graph| [(graph.clone(), false), (graph, true)]) {
+            pipeline::run(&mut graph, &mut |_, _, _| {});
+            let mut program = lower(&graph);
+            if fused {
+                program = fuse(program).0;
+            }
+            let options = PlanOptions { winograd: winograd(seed), ..PlanOptions::default() };
+            let plan = plan_beside(program, &options, first.as_ref()).expect("no limit is stated");
+            assert_eq!(verify(&plan), Ok(()), "seed {seed}\n{plan}");
+            let layouts = |plan: &Plan| -> BTreeMap<String, Layout> {
+                let layout = |state: &State| (state.name.clone(), plan.buffer(state.buffer).layout.clone());
+                plan.states.iter().map(layout).collect()
+            };
+            let Some(first) = &first else {
+                first = Some(plan);
+                continue;
+            };
+            let known = layouts(first);
+            for (name, layout) in layouts(&plan) {
+                assert_eq!(known[&name], layout, "seed {seed}: `{name}`\n{graph}");
+                shared += usize::from(!layout.is_row_major());
+            }
+        }
+    }
+    assert!(shared > 100, "hardly any state has a layout of its own: {shared}");
 }
 
 #[test]

@@ -43,7 +43,7 @@ fn transformer() {
 /// The largest error and the root of the mean square, against the reference in f64.
 fn errors(case: &Case, winograd: Winograd) -> (f64, f64) {
     let options = PlanOptions { winograd, ..PlanOptions::default() };
-    let [_, outputs] = case.run(&plan(case.program(true), &options));
+    let [_, outputs] = case.run(&plan(case.program(true), &options).unwrap());
     let differences: Vec<f64> =
         outputs[0].iter().zip(&case.wanted[0].data).map(|(&got, wanted)| (f64::from(got) - wanted).abs()).collect();
     let largest = differences.iter().copied().fold(0.0, f64::max);

@@ -88,7 +88,7 @@ fn lenet5_runs() {
     for program in [unfused, fused] {
         println!("{:#?}", program.kernels.iter().map(|k| &k.about).collect::<Vec<_>>());
         assert!(program.kernels.iter().all(|k| k.kernel.body.iter().any(|(_, s)| matches!(s, Scalar::Load { .. }))));
-        let mut plan = fusewright::passes::plan::plan(program, &Default::default());
+        let mut plan = fusewright::passes::plan::plan(program, &Default::default()).unwrap();
         // Vectors along the last outer axis, whatever its strides, in tiles that leave remainders.
         for step in plan.steps.iter_mut().filter(|step| step.kernel.outer.len() >= 2) {
             let n = step.kernel.outer.len() as u32;

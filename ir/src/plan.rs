@@ -45,6 +45,10 @@ pub struct Plan {
     pub lower_bound_bytes: u64,
     /// Bytes that the arena would take with a place of its own for every buffer.
     pub unplanned_bytes: u64,
+    /// Bytes that the arena would take more if no step ran again.
+    pub saved_bytes: u64,
+    /// Scalar operations of the steps that run again, so that their results need not be kept.
+    pub repeated_operations: u64,
 }
 
 /// A named buffer that the user gives or gets, in row-major order.

@@ -53,7 +53,7 @@ fn check(text: &str) -> Plan {
     let direct = PlanOptions { winograd: Winograd::Never, ..PlanOptions::default() };
     let mut last = Plan::default();
     for (program, options) in [(program, PlanOptions::default()), (fused.clone(), wide), (fused, direct)] {
-        let plan = plan(program, &options);
+        let plan = plan(program, &options).expect("no limit");
         assert_eq!(verify(&plan), Ok(()), "{plan}");
         let outputs = evaluate(&plan, &given).unwrap_or_else(|fault| panic!("{fault}\n{plan}"));
         for (name, wanted) in &wanted {

@@ -94,12 +94,16 @@ pub struct PlanArguments {
     /// Bytes that weights may take in faster but larger forms, such as 64MiB
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub constant_limit: Option<u64>,
+    /// Bytes that the arena of activations may take, such as 64MiB: what does not fit is computed again
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub memory: Option<u64>,
 }
 
 impl PlanArguments {
     /// The options with these in them.
     pub fn put(self, options: Options) -> Options {
-        Options { exact: self.exact, constant_limit: self.constant_limit, ..options }
+        let PlanArguments { exact, constant_limit, memory } = self;
+        Options { exact, constant_limit, memory_limit: memory, ..options }
     }
 }
 

@@ -5,7 +5,7 @@ pub mod runner;
 mod training;
 
 use super::arguments::{ModelArguments, NamedFile, PlanArguments, RunArguments, batch, named_file, weights};
-use super::compile::shortened;
+use super::compile::{repeated, shortened};
 use super::output::{Failure, Output, progress, usage};
 use super::table::{Table, bytes, time};
 use clap::Args;
@@ -86,7 +86,9 @@ impl Bench {
     ) -> Result<(), Failure> {
         let weights = weights(self.weights.as_ref())?;
         let form = |fuse: bool| -> Result<Runner<S>, Error> {
-            let options = self.planning.put(Options { fuse, ..self.how.options(weights.clone()) });
+            let mut options = self.planning.put(Options { fuse, ..self.how.options(weights.clone()) });
+            // Without fusion there is more to keep.
+            options.memory_limit = options.memory_limit.filter(|_| fuse);
             Ok(Runner::new(make(options)?))
         };
         let mut fused = form(true)?;
@@ -148,6 +150,9 @@ impl Bench {
                 out,
                 "{name:8} median {median}, min {fastest} ({kernels} kernels, {runs} runs, {arena} of arena)"
             )?;
+        }
+        if let Some(text) = repeated(fused.subject.plan()) {
+            writeln!(out, "repeated {text}")?;
         }
         let ratio = unfused.median().as_secs_f64() / fused.median().as_secs_f64().max(1e-12);
         if !fused.subject.losses().is_empty() {

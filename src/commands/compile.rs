@@ -78,6 +78,9 @@ struct Json {
     arena_bytes: u64,
     lower_bound_bytes: u64,
     unplanned_bytes: u64,
+    /// What computing again saves of the arena, and what it costs.
+    saved_bytes: u64,
+    repeated_operations: u64,
     constant_bytes: u64,
     code_bytes: usize,
     compile_ms: f64,
@@ -169,6 +172,8 @@ fn json(out: &mut Output, model: String, planned: &Planned, stages: &[(&str, Dur
         arena_bytes: plan.arena_bytes,
         lower_bound_bytes: plan.lower_bound_bytes,
         unplanned_bytes: plan.unplanned_bytes,
+        saved_bytes: plan.saved_bytes,
+        repeated_operations: plan.repeated_operations,
         constant_bytes: plan.constant_bytes,
         code_bytes: planned.executable.code_bytes(),
         compile_ms: stages.iter().map(|(_, time)| ms(time)).sum(),
@@ -199,12 +204,23 @@ fn report(out: &mut Output, planned: &Planned, stages: &[(&str, Duration)]) -> R
         bytes(plan.lower_bound_bytes),
         bytes(plan.unplanned_bytes)
     )?;
+    if let Some(text) = repeated(plan) {
+        writeln!(out, "repeated   {text}")?;
+    }
     writeln!(out, "constants  {}", bytes(plan.constant_bytes))?;
     writeln!(out, "code       {}", bytes(planned.executable.code_bytes() as u64))?;
     let total: Duration = stages.iter().map(|(_, time)| *time).sum();
     let each: Vec<String> =
         stages.iter().map(|(name, time)| format!("{name} {:.2}", time.as_secs_f64() * 1e3)).collect();
     Ok(writeln!(out, "compiled   in {:.2} ms ({})", total.as_secs_f64() * 1e3, each.join(", "))?)
+}
+
+/// What computing again costs and saves, where a plan does that.
+pub fn repeated(plan: &Plan) -> Option<String> {
+    let all: u64 = plan.steps.iter().map(|step| step.kernel.operations()).sum();
+    let share = plan.repeated_operations as f64 / all.saturating_sub(plan.repeated_operations).max(1) as f64;
+    let (operations, saved) = (grouped(plan.repeated_operations), bytes(plan.saved_bytes));
+    (plan.saved_bytes > 0).then(|| format!("{operations} operations ({:.1} %) to save {saved}", share * 100.0))
 }
 
 /// Names of nodes; only the first and the last where they do not fit on a line.

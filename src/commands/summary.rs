@@ -1,12 +1,14 @@
 //! `fusewright summary`: what a network is made of. Nothing is allocated for it, however large it is.
 
 use super::arguments::{ModelArguments, PlanArguments, default_batch};
+use super::compile::repeated;
 use super::output::{Failure, Output};
 use super::table::{Table, amount, bytes};
 use clap::Args;
 use fusewright::ir::ops::Op;
+use fusewright::ir::plan::Plan;
 use fusewright::ir::{Dim, Graph, NodeId};
-use fusewright::{Model, Options, constant_bytes};
+use fusewright::{Model, Options, plan_of};
 use serde::Serialize;
 use std::collections::HashSet;
 use std::io::Write;
@@ -42,6 +44,10 @@ struct Json {
     multiply_adds: Amount,
     /// Of weights as a plan keeps them.
     constant_bytes: Option<u64>,
+    /// Of the arena for one batch size, what computing again saves of it, and what that costs.
+    arena_bytes: Option<u64>,
+    saved_bytes: Option<u64>,
+    repeated_operations: Option<u64>,
     layers: Vec<JsonLayer>,
 }
 
@@ -78,7 +84,7 @@ impl Summary {
         let layers = layers(model.graph());
         let sum = |of: fn(&Layer) -> &Dim| layers.iter().fold(Dim::Known(0), |sum, layer| sum + of(layer).clone());
         let (parameters, multiply_adds) = (sum(|layer| &layer.parameters), sum(|layer| &layer.multiply_adds));
-        let constants = self.constant_bytes(&model)?;
+        let plan = self.plan(&model)?;
         let name = &model.definition().name;
         if self.json {
             let layers = layers
@@ -95,7 +101,10 @@ impl Summary {
                 name: name.clone(),
                 parameters: model.parameter_count(),
                 multiply_adds: (&multiply_adds).into(),
-                constant_bytes: constants,
+                constant_bytes: plan.as_ref().map(|plan| plan.constant_bytes),
+                arena_bytes: plan.as_ref().map(|plan| plan.arena_bytes),
+                saved_bytes: plan.as_ref().map(|plan| plan.saved_bytes),
+                repeated_operations: plan.as_ref().map(|plan| plan.repeated_operations),
                 layers,
             });
         }
@@ -116,15 +125,20 @@ impl Summary {
         writeln!(out, "{table}")?;
         writeln!(out, "parameters     {}", amount(&parameters))?;
         writeln!(out, "multiply-adds  {}", amount(&multiply_adds))?;
-        if let Some(constants) = constants {
-            writeln!(out, "constants      {} as packed and transformed for one batch size", bytes(constants))?;
+        if let Some(plan) = plan {
+            let constants = bytes(plan.constant_bytes);
+            writeln!(out, "constants      {constants} as packed and transformed for one batch size")?;
+            writeln!(out, "arena          {} for it", bytes(plan.arena_bytes))?;
+            if let Some(text) = repeated(&plan) {
+                writeln!(out, "repeated       {text}")?;
+            }
         }
         Ok(())
     }
 
-    /// Bytes of weights as a plan for one image, or for the sizes that are bound, keeps them. A network of which that
-    /// cannot be said at once, because symbols are open or it is beyond any memory, has none.
-    fn constant_bytes(&self, model: &Model) -> Result<Option<u64>, Failure> {
+    /// The plan for one image, or for the sizes that are bound. A network of which there is none at once, because symbols are
+    /// open or it is beyond any memory, has none.
+    fn plan(&self, model: &Model) -> Result<Option<Plan>, Failure> {
         let mut bindings = self.model.bindings(None)?;
         default_batch(model, &mut bindings);
         let symbols = model.definition().symbols();
@@ -140,7 +154,7 @@ impl Summary {
             types.iter().map(of).sum()
         };
         let all: f64 = bound.graph().nodes().map(|(_, node)| elements(&node.types)).sum();
-        Ok(if all < MOST_ELEMENTS { constant_bytes(&bound, &self.planning.put(Options::default())) } else { None })
+        Ok(if all < MOST_ELEMENTS { plan_of(&bound, &self.planning.put(Options::default()))? } else { None })
     }
 }
 

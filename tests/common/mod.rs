@@ -72,7 +72,7 @@ impl Case {
 
     /// Plans, compiles and runs twice, and compares all outputs of both runs with the reference.
     pub fn check(&self, fused: bool, options: &PlanOptions) -> Plan {
-        let plan = plan(self.program(fused), options);
+        let plan = plan(self.program(fused), options).unwrap();
         assert_eq!(verify(&plan), Ok(()), "{plan}");
         for (run, outputs) in self.run(&plan).iter().enumerate() {
             for ((port, got), wanted) in plan.outputs.iter().zip(outputs).zip(&self.wanted) {

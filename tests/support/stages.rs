@@ -57,6 +57,8 @@ pub struct Report {
     /// State that all plans update, and how much of it by copies.
     pub updates: usize,
     pub copies: usize,
+    /// Plans of which some steps run again, to take less memory.
+    pub limited: usize,
     /// Elements of results of rewritten programs, and those whose bound is small.
     pub rewritten_elements: usize,
     pub rewritten_tight: usize,
@@ -129,22 +131,55 @@ pub fn check(built: &Built, trial: Trial) -> Check<Report> {
         };
         for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
             let options = PlanOptions { machine: machine(isa), ..options };
-            let plan = guarded("plan", || Ok(plan_of(program.clone(), &options)))?;
+            let plan = guarded("plan", || Ok(plan_of(program.clone(), &options).expect("no limit")))?;
             report.bands += plan.bands.len();
             report.updates += plan.states.iter().filter(|state| state.next.is_some()).count();
             report.copies += plan.steps.iter().filter(|step| step.about == "copy").count();
+            let limited =
+                if trial.seed % 3 == 1 { limited(program.clone(), options, &plan, &mut random)? } else { None };
             let mut other = plan.clone();
             schedule::randomise(&mut other, &mut random);
             let stage = format!("plan ({name}, {isa})");
             compare(&stage, values, &planned(&stage, &plan, &given)?, |i, k, _| bounds[i][k])?;
+            let mut whole = None;
             for (schedules, plan) in [("", plan), (", random schedules", other)] {
                 let stage = format!("run ({name}, {isa}{schedules})");
                 let results = guarded(&stage, || run(&stage, plan, isa, &built.given, trial))?;
                 compare(&stage, values, &results, |i, k, _| bounds[i][k])?;
+                whole.get_or_insert(results);
+            }
+            if let (Some(plan), Some(whole)) = (limited, whole) {
+                report.limited += 1;
+                let stage = format!("recompute ({name}, {isa})");
+                compare(&stage, values, &planned(&stage, &plan, &given)?, |i, k, _| bounds[i][k])?;
+                let results = guarded(&stage, || run(&stage, plan, isa, &built.given, trial))?;
+                compare(&stage, &whole, &results, |_, _, _| 0.0)?;
+                let bits = |results: &Results| -> Vec<u64> {
+                    results.iter().flat_map(|(_, array)| array.data.iter().map(|x| x.to_bits())).collect()
+                };
+                if bits(&whole) != bits(&results) {
+                    return Err(Failure { stage, problem: "other bits than without a limit".to_string() });
+                }
             }
         }
     }
     Ok(report)
+}
+
+/// The plan with a limit of memory below what `plan` takes; `None` where there is no smaller one.
+fn limited(program: Program, options: PlanOptions, plan: &Plan, random: &mut Random) -> Check<Option<Plan>> {
+    let with = |limit: u64| plan_of(program.clone(), &PlanOptions { memory_limit: Some(limit), ..options });
+    guarded("recompute", || {
+        let floor = with(0).err().map_or(0, |refusal| refusal.floor);
+        if floor >= plan.arena_bytes {
+            return Ok(None);
+        }
+        let fail = |problem: String| Failure { stage: "recompute".to_string(), problem };
+        let limit = floor + (plan.arena_bytes - floor) / 4 * random.below(4) as u64;
+        let found = with(limit).map_err(|refusal| fail(format!("{refusal}, which was said to be enough")))?;
+        let fits = found.arena_bytes <= limit && found.saved_bytes > 0 && found.steps.len() > plan.steps.len();
+        if fits { Ok(Some(found)) } else { Err(fail(format!("a limit of {limit} bytes is not kept:\n{found}"))) }
+    })
 }
 
 /// The number of elements, and of those whose bounds are small.

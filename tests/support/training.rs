@@ -2,9 +2,9 @@
 
 use super::network::{Built, Values};
 use super::random::Random;
-use fusewright::ir::Tensor;
 use fusewright::ir::ops::{LossReduction, Op, PairLoss, PointwiseLoss, Real};
 use fusewright::ir::recipe::{Clip, Metric, Objective, Optimizer, Rate, Schedule, Time};
+use fusewright::ir::{Graph, Tensor};
 use fusewright::passes::train::{self, StepOptions, Training};
 
 /// The step that trains the network for one of its float results; `None` where it has none, or nothing to train.
@@ -37,6 +37,20 @@ pub fn step(built: &Built, seed: u64) -> Option<Built> {
         given.entry(name.clone()).or_insert_with(|| -> Tensor { values.tensor(ty, seed, name) });
     }
     Some(Built { graph, given })
+}
+
+/// The graphs of a step of the network and of an evaluation, which share its state; `None` where there is nothing to train.
+pub fn step_and_evaluation(built: &Built, seed: u64) -> Option<[Graph; 2]> {
+    let graph = &built.graph;
+    let output = graph.outputs.iter().find(|output| graph.value_type(output.value).dtype.is_float())?.name.clone();
+    let loss = Op::PointwiseLoss(PointwiseLoss { function: PairLoss::Mse, reduction: LossReduction::Mean });
+    let objective = Objective { loss, output: Some(output), target: "target".to_string(), span: None };
+    let optimizer = optimizer(&mut Random::named(seed, "optimizer"));
+    let (objective, rate) = (&objective, &Rate::default());
+    let training = Training { objective, optimizer: &optimizer, rate, clip: None, metrics: &[], seed };
+    let options = StepOptions { steps_per_epoch: 4, total_steps: 20 };
+    let step = train::step(graph.clone(), &training, &options).ok()?;
+    Some([step, train::evaluation(graph.clone(), objective, &[]).ok()?])
 }
 
 fn optimizer(random: &mut Random) -> Optimizer {

@@ -87,7 +87,7 @@ mod tests {
         let options = PlanOptions { machine: Machine::AVX512, winograd, ..PlanOptions::default() };
         for (shape, out) in [("[1, 256, 14, 14]", 256), ("[1, 512, 7, 7]", 512), ("[1, 64, 16, 16]", 64)] {
             let layer = format!("Conv2d(out: {out}, kernel_size: 3, padding: 1)");
-            let plan = plan(program(shape, &layer, true), &options);
+            let plan = plan(program(shape, &layer, true), &options).unwrap();
             assert_eq!(verify(&plan), Ok(()));
             let inputs = plan.buffers.iter().find(|buffer| buffer.name.ends_with(".inputs")).unwrap();
             let points = inputs.dims.iter().position(|&n| n == 36).unwrap();

@@ -10,7 +10,8 @@
 //! 3. `schedule` chooses vectors, register tiles and loop orders;
 //! 4. `pack` puts constants into the order in which kernels read them;
 //! 5. `order` chooses a sequence with little memory live at once;
-//! 6. `memory` gives every buffer its place.
+//! 6. `recompute` makes the arena smaller where it is to be, by running kernels again;
+//! 7. `memory` gives every buffer its place.
 
 mod apart;
 mod draft;
@@ -21,6 +22,7 @@ mod machine;
 mod memory;
 mod order;
 mod pack;
+mod recompute;
 #[cfg(test)]
 mod samples;
 mod schedule;
@@ -30,6 +32,7 @@ mod winograd;
 
 pub use crate::place::Limits;
 pub use machine::Machine;
+pub use recompute::MemoryFloor;
 
 use draft::Draft;
 use fusewright_ir::kernel::Program;
@@ -52,6 +55,8 @@ pub struct PlanOptions {
     pub winograd: Winograd,
     /// Bytes of parameters and constants, as they are kept, that faster ways to compute may take in all.
     pub constant_limit: Option<u64>,
+    /// Bytes of the arena: what does not fit is computed again where it is needed.
+    pub memory_limit: Option<u64>,
 }
 
 /// Which convolutions are computed with fewer multiplications by transforms.
@@ -82,6 +87,7 @@ impl Default for PlanOptions {
             near_bytes: None,
             winograd: Winograd::Auto,
             constant_limit: None,
+            memory_limit: None,
         }
     }
 }
@@ -99,8 +105,19 @@ fn rewritten(mut program: Program, options: &PlanOptions) -> (Program, Vec<Range
 }
 
 /// The plan of a program.
-pub fn plan(program: Program, options: &PlanOptions) -> Plan {
-    let state_layouts = state::layouts(&program);
+///
+/// # Errors
+/// Where the arena does not fit into [`PlanOptions::memory_limit`], whatever is computed again.
+pub fn plan(program: Program, options: &PlanOptions) -> Result<Plan, MemoryFloor> {
+    plan_beside(program, options, None)
+}
+
+/// The plan of a program whose state lies as in another plan, which works on it, too.
+///
+/// # Errors
+/// As [`plan`].
+pub fn plan_beside(program: Program, options: &PlanOptions, other: Option<&Plan>) -> Result<Plan, MemoryFloor> {
+    let state_layouts = state::layouts(&program, other);
     let (program, bands) = rewritten(program, options);
     let updates = program.updates.clone();
     let mut draft = Draft::new(literals::compute(program));
@@ -112,6 +129,12 @@ pub fn plan(program: Program, options: &PlanOptions) -> Plan {
     schedule::all(&mut draft, &options.machine);
     pack::all(&mut draft);
     order::order(&mut draft);
-    halo::fill(&mut draft, &options.machine);
-    memory::place(draft, options)
+    let place = |mut draft: Draft| {
+        halo::fill(&mut draft, &options.machine);
+        memory::place(draft, options)
+    };
+    match options.memory_limit {
+        Some(limit) => recompute::within(draft, limit, place),
+        None => Ok(place(draft)),
+    }
 }

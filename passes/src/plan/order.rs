@@ -13,15 +13,19 @@ const BEAM: usize = 8;
 
 /// Orders the kernels of every call; those that run once stay in front as they are.
 pub fn order(draft: &mut Draft) {
+    let order = sequence(draft);
+    let mut kernels: Vec<_> = std::mem::take(&mut draft.kernels).into_iter().map(Some).collect();
+    draft.kernels = order.iter().filter_map(|&k| kernels[k].take()).collect();
+}
+
+/// The positions of all kernels in a better order.
+pub fn sequence(draft: &Draft) -> Vec<usize> {
     let problem = Problem::new(draft);
     let given = problem.given();
     let found = problem.search();
     let best = if problem.peak(&found) < problem.peak(&given) { found } else { given };
-    let mut kernels: Vec<_> = std::mem::take(&mut draft.kernels).into_iter().map(Some).collect();
-    let once = (0..kernels.len()).filter(|&k| kernels[k].as_ref().is_some_and(|kernel| kernel.once));
-    let order: Vec<usize> =
-        once.chain(best.iter().flat_map(|&job| problem.jobs[job].kernels.iter().copied())).collect();
-    draft.kernels = order.iter().filter_map(|&k| kernels[k].take()).collect();
+    let once = (0..draft.kernels.len()).filter(|&k| draft.kernels[k].once);
+    once.chain(best.iter().flat_map(|&job| problem.jobs[job].kernels.iter().copied())).collect()
 }
 
 /// Kernels as memory sees them.
@@ -144,8 +148,14 @@ impl Problem {
         for _ in 0..self.jobs.len() {
             let mut next: Vec<State> = Vec::new();
             for (rank, state) in beam.into_iter().enumerate() {
-                let (last, others) = state.ready.split_last().expect("dependences have no cycle");
-                let (last, others): (usize, SmallVec<[usize; 8]>) = (*last, others.into());
+                // What leaves no more memory live than before, and takes it no higher, goes first: no order is better.
+                let (last, others): (usize, SmallVec<[usize; 8]>) = match state.relief(self) {
+                    Some(job) => (job, SmallVec::new()),
+                    None => {
+                        let (last, others) = state.ready.split_last().expect("dependences have no cycle");
+                        (*last, others.into())
+                    }
+                };
                 for job in others {
                     let mut other = state.clone();
                     other.rank = rank;
@@ -212,14 +222,29 @@ impl State {
         }
     }
 
+    /// The job that can be run without any harm, of several the one that takes the least while it runs.
+    fn relief(&self, problem: &Problem) -> Option<usize> {
+        let costs = self.ready.iter().map(|&job| (self.added(problem, job), job));
+        let harmless = costs.filter(|&(added, job)| {
+            let last = |buffer: &&usize| self.left[**buffer] == 1;
+            let freed = problem.jobs[job].touches.iter().filter(last).map(|&buffer| problem.buffers[buffer].bytes);
+            self.live + added <= self.peak && added <= freed.sum()
+        });
+        harmless.min().map(|(_, job)| job)
+    }
+
+    /// The bytes of what a job touches first.
+    fn added(&self, problem: &Problem, job: usize) -> u64 {
+        let new = |buffer: &&usize| self.left[**buffer] == problem.buffers[**buffer].n_jobs;
+        problem.jobs[job].touches.iter().filter(new).map(|&buffer| problem.buffers[buffer].bytes).sum()
+    }
+
     fn run(&mut self, problem: &Problem, job: usize) {
         self.ready.retain(|other| *other != job);
         self.done[job / 64] |= 1 << (job % 64);
         self.newest = job;
+        self.live += self.added(problem, job);
         let Job { after, touches, .. } = &problem.jobs[job];
-        for &buffer in touches.iter().filter(|&&buffer| self.left[buffer] == problem.buffers[buffer].n_jobs) {
-            self.live += problem.buffers[buffer].bytes;
-        }
         self.peak = self.peak.max(self.live);
         for &buffer in touches {
             self.left[buffer] -= 1;

@@ -6,16 +6,23 @@
 use super::draft::{Draft, Uses};
 use super::layout::innermost;
 use fusewright_ir::kernel::{Axis, BufferId, BufferInfo, Kernel, Program, Role, Store, Update};
-use fusewright_ir::plan::Layout;
 use fusewright_ir::plan::access::{Part, Read, is_in_place, plain, reads};
+use fusewright_ir::plan::{Layout, Plan};
 use smallvec::SmallVec;
+use std::collections::BTreeMap;
 
-/// The layout of every buffer that is state. It follows from the network alone, so that its plans for other batches, and for
-/// evaluation, find state as this one leaves it.
-pub fn layouts(program: &Program) -> Vec<Option<Layout>> {
+/// The layout of every buffer that is state: as in another plan that works on it, which may be for another batch or for
+/// evaluation, or as the network's sums like it.
+pub fn layouts(program: &Program, other: Option<&Plan>) -> Vec<Option<Layout>> {
+    let known: BTreeMap<&str, &Layout> = other.map_or_else(BTreeMap::new, |plan| {
+        plan.states.iter().map(|state| (state.name.as_str(), &plan.buffer(state.buffer).layout)).collect()
+    });
     let uses = Uses::of(program.buffers.len(), program.kernels.iter().map(|named| &named.kernel));
     let of = |(id, info): (BufferId, &BufferInfo)| {
-        (info.role == Role::State).then(|| innermost(info.dims.len(), output_channel(program, &uses, id)))
+        (info.role == Role::State).then(|| match known.get(info.name.as_str()) {
+            Some(&layout) => layout.clone(),
+            None => innermost(info.dims.len(), output_channel(program, &uses, id)),
+        })
     };
     program.buffer_ids().map(of).collect()
 }

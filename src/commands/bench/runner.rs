@@ -37,6 +37,9 @@ pub struct Figures {
     losses: Vec<f32>,
     compile_ms: f64,
     arena_bytes: u64,
+    /// What computing again saves of the arena, and what it costs.
+    saved_bytes: u64,
+    repeated_operations: u64,
     scratch_bytes: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     state_bytes: Option<u64>,
@@ -96,6 +99,8 @@ impl<S: Subject> Runner<S> {
             losses: self.subject.losses().to_vec(),
             compile_ms: compiled.as_secs_f64() * 1e3,
             arena_bytes: plan.arena_bytes,
+            saved_bytes: plan.saved_bytes,
+            repeated_operations: plan.repeated_operations,
             scratch_bytes: plan.scratch_bytes,
             state_bytes: self.subject.state_bytes(),
             constant_bytes: plan.constant_bytes,
