@@ -39,6 +39,7 @@ mod initialize;
 mod model;
 mod recipe;
 mod trainer;
+mod units;
 mod weights;
 
 pub use compile::{Compilation, Options, machine, pass_names, plan_of};
@@ -47,7 +48,8 @@ pub use executable::{Executable, Planned, Session, reference};
 pub use initialize::initialize;
 pub use model::Model;
 pub use recipe::Recipe;
-pub use trainer::{Event, Scores, Trainer};
+pub use trainer::{Epoch, Event, Scores, Trainer};
+pub use units::Units;
 pub use weights::Weights;
 
 pub use fusewright_ir as ir;

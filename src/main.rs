@@ -33,6 +33,8 @@ enum Command {
     Eval(eval::Eval),
     /// Measure a model, fused against unfused, kernel by kernel
     Bench(bench::Bench),
+    /// Train a network from examples, with checkpoints and a report
+    Train(train::Train),
     /// Write initial parameters
     Init(init::Init),
 }
@@ -47,6 +49,7 @@ impl Command {
             Command::Run(command) => command.run(out),
             Command::Eval(command) => command.run(out),
             Command::Bench(command) => command.run(out),
+            Command::Train(command) => command.run(out),
             Command::Init(command) => command.run(out),
         }
     }

@@ -14,6 +14,7 @@ use crate::recipe::Recipe;
 use crate::runtime::{self, RunError, Settings, State, Threads, View, ViewMut};
 use crate::weights::Weights;
 use smallvec::SmallVec;
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -53,8 +54,14 @@ pub struct Trainer {
     /// The symbols of the network's inputs, for the recipe's batch.
     sizes: Bindings,
     state: State,
+    /// The parameters that the loss does not reach.
+    rest: BTreeMap<String, Tensor>,
     running: Vec<Running>,
     order: Option<Order>,
+    /// The epochs that are over.
+    history: Vec<Epoch>,
+    /// The epoch that is going on.
+    current: Current,
     /// Where examples are put, for steps and for evaluations of each number of them.
     batches: Vec<Batch>,
     /// The names of the network's input and of the target.
@@ -95,16 +102,30 @@ pub enum Event {
         examples: usize,
     },
     /// All examples were seen once more.
-    Epoch {
-        /// How often they were seen.
-        epoch: u64,
-        /// The mean over the steps of the epoch that this call did.
-        train: Scores,
-        /// Of the examples to evaluate with.
-        test: Option<Scores>,
-        /// Of the epoch, evaluation not included.
-        time: Duration,
-    },
+    Epoch(Epoch),
+}
+
+/// An epoch that is over.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Epoch {
+    /// How often all examples were seen.
+    pub number: u64,
+    /// The mean over its steps.
+    pub train: Scores,
+    /// Of the examples to evaluate with.
+    pub test: Option<Scores>,
+    /// Of its steps.
+    pub time: Duration,
+}
+
+/// What is known of the epoch that is going on. It is part of a checkpoint, so that an epoch with a pause is told like one
+/// without.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Current {
+    /// The sum over the examples that were seen.
+    sum: Scores,
+    seen: u64,
+    time: Duration,
 }
 
 /// Which graph a plan is of.
@@ -158,12 +179,13 @@ impl Trainer {
         };
         let length = StepOptions { steps_per_epoch, total_steps };
         let first = Running::new(&recipe, Kind::Step, &sizes, &length, &options, None)?;
-        let state = initial(&first, &weights, definition.seed)?;
+        let (state, rest) = initial(&recipe, &first, &weights)?;
         let target = definition.objective.target.as_str();
         let input = first.inputs.iter().map(|(name, _)| name.as_str()).find(|name| *name != target).unwrap_or(target);
         let names = [input.into(), target.into()];
-        let (running, batches) = (vec![first], Vec::new());
-        Ok(Trainer { recipe, options, length, sizes, state, running, order, batches, names })
+        let (running, batches, current) = (vec![first], Vec::new(), Current::default());
+        let history = Vec::with_capacity(definition.epochs);
+        Ok(Trainer { recipe, options, length, sizes, state, rest, running, order, history, current, batches, names })
     }
 
     /// What is trained, and how.
@@ -236,6 +258,24 @@ impl Trainer {
     /// Trains on a set until the recipe's epochs are over, and evaluates on another after each, if there is one. Goes on
     /// where the last call, or the checkpoint, left off; `observe` may end it after any step or epoch.
     ///
+    /// ```
+    /// use fusewright::{Event, Options, Recipe, Trainer};
+    /// use std::ops::ControlFlow;
+    ///
+    /// let recipe = Recipe::load("models/train_sine_1x100.ron")?.with_epochs(100);
+    /// let (train, test) = recipe.data()?.expect("it names its data");
+    /// let mut trainer = Trainer::new(recipe, Some(&train), Options::default())?;
+    /// trainer.fit(&train, test.as_ref(), |trainer, event| {
+    ///     if let Event::Epoch(epoch) = event {
+    ///         println!("{}: {:?} after {} steps", epoch.number, epoch.test, trainer.steps());
+    ///     }
+    ///     ControlFlow::Continue(()) // or `Break`, to go on later
+    /// })?;
+    /// assert!(trainer.evaluate(&train)?.loss < 1e-3);
+    /// assert_eq!(trainer.weights().types().count(), 4);
+    /// # Ok::<(), fusewright::Error>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Trainer::step`].
     ///
@@ -262,30 +302,46 @@ impl Trainer {
         test: Option<&Dataset>,
         observe: &mut impl FnMut(&mut Trainer, Event) -> ControlFlow<()>,
     ) -> Result<(), Error> {
-        let per_epoch = self.length.steps_per_epoch;
+        let StepOptions { steps_per_epoch: per_epoch, total_steps } = self.length;
         let mut step = self.steps();
-        while step < self.length.total_steps {
-            let (epoch, begun) = (step / per_epoch, Instant::now());
-            let (mut sum, mut seen) = (Scores::default(), 0);
-            while step / per_epoch == epoch {
-                let examples = order.batch(epoch, (step % per_epoch) as usize);
-                let scores = self.on(train, examples, |trainer, inputs| trainer.step(inputs))?;
-                step += 1;
-                seen += examples.len();
-                sum = sum.plus(scores, examples.len() as f32);
-                let event = Event::Step { step, scores, examples: examples.len() };
-                if observe(self, event).is_break() {
+        loop {
+            // Where a checkpoint was made behind the last step of an epoch, too.
+            if step.is_multiple_of(per_epoch) && self.current.seen > 0 {
+                let epoch = self.close(step / per_epoch, test)?;
+                if observe(self, Event::Epoch(epoch)).is_break() {
                     return Ok(());
                 }
             }
-            let time = begun.elapsed();
-            let train = Scores::default().plus(sum, 1.0 / seen as f32);
-            let test = test.map(|test| self.evaluate(test)).transpose()?;
-            if observe(self, Event::Epoch { epoch: epoch + 1, train, test, time }).is_break() {
+            if step >= total_steps {
+                return Ok(());
+            }
+            let examples = order.batch(step / per_epoch, (step % per_epoch) as usize);
+            let begun = Instant::now();
+            let scores = self.on(train, examples, |trainer, inputs| trainer.step(inputs))?;
+            step += 1;
+            let current = &mut self.current;
+            current.time += begun.elapsed();
+            current.seen += examples.len() as u64;
+            current.sum = current.sum.plus(scores, examples.len() as f32);
+            if observe(self, Event::Step { step, scores, examples: examples.len() }).is_break() {
                 return Ok(());
             }
         }
-        Ok(())
+    }
+
+    /// Ends the epoch that is going on: the `number`th.
+    fn close(&mut self, number: u64, test: Option<&Dataset>) -> Result<Epoch, Error> {
+        let test = test.map(|test| self.evaluate(test)).transpose()?;
+        let Current { sum, seen, time } = std::mem::take(&mut self.current);
+        let train = Scores::default().plus(sum, 1.0 / seen as f32);
+        let epoch = Epoch { number, train, test, time };
+        self.history.push(epoch);
+        Ok(epoch)
+    }
+
+    /// The epochs that are over, those before a checkpoint included.
+    pub fn history(&self) -> &[Epoch] {
+        &self.history
     }
 
     /// Does something with a batch of examples.
@@ -377,6 +433,11 @@ impl Trainer {
         &self.running[0].inputs
     }
 
+    /// The name of the network's input.
+    pub fn input(&self) -> &str {
+        &self.names[0]
+    }
+
     /// A copy of a parameter, or of a part of the optimiser's state.
     pub fn tensor(&self, name: &str) -> Option<Tensor> {
         self.state.get(name)
@@ -391,19 +452,28 @@ impl Trainer {
     pub fn weights(&self) -> Weights {
         let mut weights = Weights::default();
         for (name, _) in crate::weights::parameters(self.recipe.model().graph()) {
-            if let Some(tensor) = self.state.get(name) {
+            if let Some(tensor) = self.state.get(name).or_else(|| self.rest.get(name).cloned()) {
                 weights.insert(name, tensor);
             }
         }
         weights
     }
 
-    /// Writes parameters, optimiser and counter as safetensors, in a file that appears whole or not at all.
+    /// Writes parameters, optimiser, counter and history as safetensors, in a file that appears whole or not at all.
     ///
     /// # Errors
-    /// Where it cannot be written: a file of this name stays as it was.
+    /// Where it cannot be written, or a number of the state is not finite: a file of this name stays as it was.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), Error> {
-        checkpoint::save(&self.state, path.as_ref())
+        checkpoint::save(self, path.as_ref())
+    }
+
+    /// Whether all parameters and the optimiser's state are finite: what [`Trainer::save`] asks first. A gradient may be too
+    /// large where the loss is not.
+    ///
+    /// # Errors
+    /// The tensor that is not.
+    pub fn check_finite(&self) -> Result<(), Error> {
+        checkpoint::check_finite(self)
     }
 
     /// Goes on from a checkpoint that [`Trainer::save`] wrote: the same bits as without the pause.
@@ -411,7 +481,7 @@ impl Trainer {
     /// # Errors
     /// Where it cannot be read, is damaged, or is of another training: nothing is changed then.
     pub fn resume(&mut self, path: impl AsRef<Path>) -> Result<(), Error> {
-        checkpoint::load(&mut self.state, path.as_ref())
+        checkpoint::load(self, path.as_ref())
     }
 }
 
@@ -439,20 +509,24 @@ fn symbol_of(dim: &Dim) -> Option<String> {
     names.pop().filter(|name| *dim == Dim::symbol(name))
 }
 
-/// State as a training begins: parameters from `weights`, the rest as the step's graph says.
-fn initial(running: &Running, weights: &Weights, seed: u64) -> Result<State, Error> {
+/// State as a training begins, and the network's parameters that are not in it: those of `weights`, the rest as the step's
+/// graph says.
+fn initial(recipe: &Recipe, running: &Running, weights: &Weights) -> Result<(State, BTreeMap<String, Tensor>), Error> {
     let plan = running.session.executable().plan();
-    let mut state = State::new(plan);
+    let (mut state, mut rest) = (State::new(plan), BTreeMap::new());
     for (name, parameter) in crate::weights::parameters(&running.compilation.graph) {
         let dims = parameter.ty.dims().expect("steps have sizes");
         let given = weights.get(name)?;
+        let seed = recipe.definition().seed;
         let tensor = given.map_or_else(|| initialize(parameter, &dims, name, seed), |given| given.into_owned());
         // What no kernel of the step touches is not in its plan.
         if state.names().any(|(known, ..)| known == name) {
             state.set(name, &tensor).map_err(|error| Error::from(Diagnostic::new(error.to_string())))?;
+        } else if recipe.model().graph().find(name).is_some() {
+            rest.insert(name.to_string(), tensor);
         }
     }
-    Ok(state)
+    Ok((state, rest))
 }
 
 impl Running {

@@ -284,7 +284,7 @@ fn faults_are_shown_at_their_place() {
 
 #[test]
 fn every_command_has_help() {
-    for command in ["check", "fmt", "summary", "compile", "run", "eval", "bench", "init"] {
+    for command in ["check", "fmt", "summary", "compile", "run", "eval", "bench", "train", "init"] {
         let text = printed(&[command, "--help"]);
         assert!(text.contains("Usage: fusewright") && text.len() > 100, "{command}: {text}");
         let all = printed(&["--help"]);

@@ -1,8 +1,8 @@
 //! Bad weights, arrays, images and options: each is refused with exit code 2 and the text in `tests/bad/NAME.txt`.
 //! `BLESS=1 cargo test --test cli_bad` writes the texts anew; the diff is the review.
 
-use fusewright::Tensor;
 use fusewright::data::{npy, safetensors};
+use fusewright::{Options, Recipe, Tensor, Trainer};
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::Path;
@@ -40,6 +40,24 @@ impl Folder {
         safetensors::write(&self.path("w.safetensors"), all.iter().map(|(name, tensor)| (*name, tensor))).unwrap();
     }
 
+    /// A table of two examples for the model of two inputs, and a training on it.
+    fn table(&self, model: &str, optimizer: &str) {
+        self.write("m.ron", model);
+        let data = "train: Csv(file: \"d.csv\", inputs: [\"a\", \"b\"], targets: [\"y\"])";
+        let idx = "train: Idx(images: \"images.idx\", labels: \"labels.idx\")";
+        let training =
+            TRAINING.replace("pixels.ron", "m.ron").replace("CrossEntropyLoss", "MSELoss").replace(idx, data);
+        self.write("t.ron", training.replace("Sgd(lr: 0.1)", optimizer).replace("batch: 2", "batch: 1"));
+        self.write("d.csv", "a,b,y\n1,2,3\n4,5,6\n7,8,9\n");
+    }
+
+    /// A checkpoint of the training as it begins.
+    fn checkpoint(&self, name: &str) {
+        let recipe = Recipe::load(self.path("t.ron")).unwrap();
+        let (train, _) = recipe.data().unwrap().unwrap();
+        Trainer::new(recipe, Some(&train), Options::default()).unwrap().save(self.path(name)).unwrap();
+    }
+
     /// Keeps so many bytes of a file.
     fn cut(&self, name: &str, keep: usize) {
         let bytes = std::fs::read(self.path(name)).unwrap();
@@ -64,6 +82,8 @@ const PIXELS: &str = "(
     inputs: [(name: \"image\", shape: [N, 1, 4, 4], normalize: (std: [255]))],
     layers: [Flatten, Dense(name: \"a\", out: 3)],
 )";
+
+const LINE: &str = "(fusewright: 1, inputs: [(name: \"x\", shape: [N, 2])], layers: [Dense(name: \"a\", out: 1)])";
 
 const TRAINING: &str = "(
     fusewright: 1,
@@ -94,6 +114,7 @@ type Case = (&'static str, fn(&Folder), &'static str);
 
 const RUN: &str = "run m.ron --input x.npy --weights w.safetensors";
 const EVAL: &str = "eval pixels.ron --images images.idx --labels labels.idx";
+const TRAIN: &str = "train t.ron";
 const IMAGE: &str = "run pixels.ron --image digit.pgm";
 
 const CASES: &[Case] = &[
@@ -113,6 +134,52 @@ const CASES: &[Case] = &[
         },
         "check t.ron",
     ),
+    // Trainings.
+    ("training_of_no_data", |f| f.write("t.ron", TRAINING.split("    data:").next().unwrap().to_string() + ")"), TRAIN),
+    ("training_of_empty_data", |f| f.write("images.idx", idx(8, &[0, 4, 4], 0)), TRAIN),
+    ("training_of_mismatched_data", |f| f.write("labels.idx", idx(8, &[3], 3)), TRAIN),
+    ("training_of_labels_out_of_range", |f| f.write("labels.idx", [idx(8, &[2], 0), vec![3, 255]].concat()), TRAIN),
+    (
+        "training_without_gradient",
+        |f| {
+            let layers =
+                "layers: [Dense(name: \"a\", out: 4), ArgMax(name: \"top\", dim: 1, keepdim: true), Cast(to: f32)]";
+            f.table(&LINE.replace("layers: [Dense(name: \"a\", out: 1)]", layers), "Sgd(lr: 0.1)");
+        },
+        TRAIN,
+    ),
+    ("training_that_diverges", |f| f.table(LINE, "Sgd(lr: 1e30)"), "train t.ron --checkpoint c --every 1steps"),
+    ("training_into_no_folder", |_| {}, "train t.ron --checkpoint none/c"),
+    ("training_into_a_folder", |f| std::fs::create_dir(f.path("d")).unwrap(), "train t.ron --save d"),
+    ("checkpoint_absent", |_| {}, "train t.ron --resume none"),
+    (
+        "checkpoint_cut",
+        |f| {
+            f.checkpoint("c");
+            f.cut("c", std::fs::read(f.path("c")).unwrap().len() - 7);
+        },
+        "train t.ron --resume c",
+    ),
+    (
+        "checkpoint_cut_in_the_header",
+        |f| {
+            f.checkpoint("c");
+            f.cut("c", 90);
+        },
+        "train t.ron --resume c",
+    ),
+    ("checkpoint_that_is_weights", |_| {}, "train t.ron --resume w.safetensors"),
+    (
+        "checkpoint_of_another_network",
+        |f| {
+            f.table(LINE, "Adam(lr: 0.1)");
+            f.checkpoint("c");
+            f.table(&LINE.replace("out: 1)", "out: 3), Dense(name: \"b\", out: 1)"), "Sgd(lr: 0.1)");
+        },
+        "train t.ron --resume c",
+    ),
+    ("checkpoint_of_another_seed", |f| f.checkpoint("c"), "train t.ron --resume c --seed 5"),
+    ("step_of_an_unknown_input", |_| {}, "bench t.ron --seconds 0.01 --input z=x.npy"),
     ("training_without_its_model", |f| std::fs::remove_file(f.path("pixels.ron")).unwrap(), "check t.ron"),
     ("training_in_the_place_of_a_model", |_| {}, "run t.ron"),
     // Weights.

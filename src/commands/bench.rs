@@ -1,7 +1,7 @@
 //! `fusewright bench`: how long a network, or a step of its training, takes, fused against unfused, kernel by kernel.
 
 mod network;
-mod runner;
+pub mod runner;
 mod training;
 
 use super::arguments::{ModelArguments, NamedFile, PlanArguments, RunArguments, batch, named_file, weights};

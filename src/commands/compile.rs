@@ -127,7 +127,7 @@ impl Compile {
         }
         if let Some(path) = &self.html {
             let title = title(&model, &self.model.model);
-            let text = html::page(&title, &planned, &stages);
+            let text = html::network::page(&title, &planned, &stages);
             files::write(path, |file| file.write_all(text.as_bytes()))?;
         }
         if self.json {

@@ -1,55 +1,48 @@
-//! A page about a compiled network: its fused groups as a graph, its memory plan as a picture, its costs. One file
-//! without anything from outside, so that it can be sent and kept.
+//! Pages about what was compiled and what was learned: fused groups as a graph, memory plans as pictures, costs, curves. Each
+//! is one file without anything from outside, so that it can be sent and kept.
 
+pub mod curves;
 mod graph;
 mod memory;
+pub mod network;
+pub mod training;
 
 use super::table::{bytes, grouped};
-use fusewright::Planned;
+use fusewright::Compilation;
 use fusewright::ir::kernel::BufferId;
 use fusewright::ir::plan::{Plan, Step};
 use std::fmt::{self, Write};
 use std::time::Duration;
 
-/// The page.
-pub fn page(title: &str, planned: &Planned, stages: &[(&str, Duration)]) -> String {
-    let plan = planned.executable.plan();
+/// A page with the sections that `body` writes, under a title and tiles of a name and a value.
+fn page(title: &str, tiles: &[(&str, String)], body: impl FnOnce(&mut String) -> fmt::Result) -> String {
     let mut text = String::new();
     // Writing to a string does not fail.
-    let _ = write_page(&mut text, title, planned, plan, stages);
+    let _ = write_page(&mut text, title, tiles, body);
     text
 }
 
 fn write_page(
     text: &mut String,
     title: &str,
-    planned: &Planned,
-    plan: &Plan,
-    stages: &[(&str, Duration)],
+    tiles: &[(&str, String)],
+    body: impl FnOnce(&mut String) -> fmt::Result,
 ) -> fmt::Result {
     let title = escaped(title);
     let style = include_str!("html/style.css");
     writeln!(text, "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">")?;
     writeln!(text, "<meta name=\"viewport\" content=\"width=device-width\">\n<title>{title} - Fusewright</title>")?;
-    writeln!(text, "<style>\n{style}</style>\n</head>\n<body>\n<header>\n<h1>{title}</h1>")?;
-    let total: Duration = stages.iter().map(|(_, time)| *time).sum();
-    let operations = super::summary::layers(&planned.compilation.graph).len();
-    let tiles = [
-        ("operations", operations.to_string()),
-        ("kernels", plan.steps.len().to_string()),
-        ("arena", bytes(plan.arena_bytes)),
-        ("lower bound", bytes(plan.lower_bound_bytes)),
-        ("without sharing", bytes(plan.unplanned_bytes)),
-        ("constants", bytes(plan.constant_bytes)),
-        ("code", bytes(planned.executable.code_bytes() as u64)),
-        ("compiled in", format!("{:.2} ms", total.as_secs_f64() * 1e3)),
-    ];
-    writeln!(text, "<dl>")?;
+    writeln!(text, "<style>\n{style}</style>\n</head>\n<body>\n<header>\n<h1>{title}</h1>\n<dl>")?;
     for (name, value) in tiles {
-        writeln!(text, "<div><dt>{name}</dt><dd>{value}</dd></div>")?;
+        writeln!(text, "<div><dt>{}</dt><dd>{}</dd></div>", escaped(name), escaped(value))?;
     }
     writeln!(text, "</dl>\n</header>")?;
+    body(text)?;
+    writeln!(text, "</section>\n</body>\n</html>")
+}
 
+/// The sections about a plan: its kernels, memory and costs, with the time of each kernel where it was measured.
+fn plan_sections(text: &mut String, plan: &Plan, times: &[Duration]) -> fmt::Result {
     let palette = Palette::new(plan);
     section(
         text,
@@ -61,17 +54,25 @@ fn write_page(
     section(
         text,
         "Memory",
-        "The arena while the network runs: steps from left to right, bytes from bottom to top. Each block is a buffer from its first write to its last read; the dashed line is the lower bound.",
+        "The arena during a run: steps from left to right, bytes from bottom to top. Each block is a buffer from its first write to its last read; the dashed line is the lower bound.",
     )?;
     memory::draw(text, plan, &palette)?;
-    section(text, "Costs", "Scalar operations and bytes of each kernel.")?;
-    costs(text, plan, &palette)?;
+    let about = match times.is_empty() {
+        true => "Scalar operations and bytes of each kernel.",
+        false => "Time, scalar operations and bytes of each kernel.",
+    };
+    section(text, "Costs", about)?;
+    costs(text, plan, &palette, times)
+}
+
+/// The sections about how the plan came to be.
+fn compilation_sections(text: &mut String, compilation: &Compilation, stages: &[(&str, Duration)]) -> fmt::Result {
     section(text, "Compile time", "")?;
-    compile_time(text, stages, total)?;
+    compile_time(text, stages)?;
     section(text, "Fusion", "Why each edge was fused or not.")?;
-    writeln!(text, "<details><summary>{} decisions</summary>\n<table>", planned.compilation.decisions.len())?;
+    writeln!(text, "<details><summary>{} decisions</summary>\n<table>", compilation.decisions.len())?;
     writeln!(text, "<tr><th>producer</th><th>consumer</th><th></th><th>reason</th></tr>")?;
-    for decision in &planned.compilation.decisions {
+    for decision in &compilation.decisions {
         let word = if decision.fused { "fused" } else { "apart" };
         let [producer, consumer, reason] =
             [&decision.producer, &decision.consumer, &decision.reason].map(|t| escaped(t));
@@ -80,7 +81,7 @@ fn write_page(
             "<tr class=\"{word}\"><td>{producer}</td><td>{consumer}</td><td>{word}</td><td>{reason}</td></tr>"
         )?;
     }
-    writeln!(text, "</table>\n</details>\n</section>\n</body>\n</html>")
+    writeln!(text, "</table>\n</details>")
 }
 
 /// Ends the section before, if there is one, and begins the next.
@@ -92,24 +93,30 @@ fn section(text: &mut String, title: &str, about: &str) -> fmt::Result {
     if about.is_empty() { Ok(()) } else { writeln!(text, "<p>{about}</p>") }
 }
 
-fn costs(text: &mut String, plan: &Plan, palette: &Palette) -> fmt::Result {
-    let most = plan.steps.iter().map(|step| step.kernel.operations()).max().unwrap_or(0).max(1);
-    let all: u64 = plan.steps.iter().map(|step| step.kernel.operations()).sum();
+/// A row a kernel; bars are shares of the measured time, or of scalar operations where there is none.
+fn costs(text: &mut String, plan: &Plan, palette: &Palette, times: &[Duration]) -> fmt::Result {
+    let weight = |i: usize, step: &Step| match times.get(i) {
+        Some(time) => time.as_secs_f64() * 1e6,
+        None => step.kernel.operations() as f64,
+    };
+    let weights: Vec<f64> = plan.steps.iter().enumerate().map(|(i, step)| weight(i, step)).collect();
+    let (most, all) = (weights.iter().fold(1e-9f64, |most, &x| most.max(x)), weights.iter().sum::<f64>().max(1e-9));
+    let time = if times.is_empty() { "" } else { "<th>median</th>" };
     writeln!(
         text,
-        "<table>\n<tr><th></th><th>operations</th><th>nodes</th><th>scalar operations</th><th></th><th>read</th><th>written</th></tr>"
+        "<table>\n<tr><th></th><th>operations</th><th>nodes</th>{time}<th>scalar operations</th><th></th><th>read</th><th>written</th></tr>"
     )?;
     for (i, step) in plan.steps.iter().enumerate() {
-        let operations = step.kernel.operations();
         let size = |ids: Vec<BufferId>| bytes(ids.iter().map(|&id| plan.buffer(id).bytes()).sum());
-        let width = operations as f64 / most as f64 * 100.0;
-        let share = operations as f64 / all.max(1) as f64 * 100.0;
+        let (width, share) = (weights[i] / most * 100.0, weights[i] / all * 100.0);
+        let time =
+            times.get(i).map_or(String::new(), |&time| format!("<td class=\"n\">{}</td>", super::table::time(time)));
         writeln!(
             text,
-            "<tr><td>k{i}</td><td>{}</td><td class=\"nodes\">{}</td><td class=\"n\">{}</td><td class=\"bar\"><i style=\"width:{width:.1}%;background:{}\"></i><b>{share:.1} %</b></td><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>",
+            "<tr><td>k{i}</td><td>{}</td><td class=\"nodes\">{}</td>{time}<td class=\"n\">{}</td><td class=\"bar\"><i style=\"width:{width:.1}%;background:{}\"></i><b>{share:.1} %</b></td><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>",
             escaped(&step.about),
             escaped(&step.nodes.join(" ")),
-            grouped(operations),
+            grouped(step.kernel.operations()),
             palette.color(step),
             size(step.kernel.reads()),
             size(step.kernel.writes()),
@@ -118,7 +125,8 @@ fn costs(text: &mut String, plan: &Plan, palette: &Palette) -> fmt::Result {
     writeln!(text, "</table>")
 }
 
-fn compile_time(text: &mut String, stages: &[(&str, Duration)], total: Duration) -> fmt::Result {
+fn compile_time(text: &mut String, stages: &[(&str, Duration)]) -> fmt::Result {
+    let total: Duration = stages.iter().map(|(_, time)| *time).sum();
     writeln!(text, "<div class=\"stack\">")?;
     for (i, (name, time)) in stages.iter().enumerate() {
         let share = time.as_secs_f64() / total.as_secs_f64().max(1e-9) * 100.0;

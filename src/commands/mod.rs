@@ -15,3 +15,4 @@ pub mod output;
 pub mod run;
 pub mod summary;
 mod table;
+pub mod train;

@@ -10,6 +10,9 @@ pub const INTERNAL: u8 = 1;
 /// The exit code for the user's faults.
 const USER: u8 = 2;
 
+/// The exit code of what the user has interrupted.
+pub const INTERRUPTED: u8 = 130;
+
 /// Standard output. Commands write with `writeln!` and pass errors on: a reader who leaves early is no fault.
 pub struct Output(BufWriter<Stdout>);
 
@@ -47,6 +50,8 @@ pub enum Failure {
     Error(Error),
     /// Standard output could not be written.
     Output(io::Error),
+    /// The user did not want to wait: what is left of the work.
+    Interrupted(String),
 }
 
 impl From<Error> for Failure {
@@ -87,14 +92,28 @@ pub fn exit_code(result: Result<(), Failure>) -> ExitCode {
             Diagnostics::from(Diagnostic::new("standard output cannot be written").found(error.to_string())).into()
         }
         Err(Failure::Error(error)) => error,
+        Err(Failure::Interrupted(left)) => {
+            tell(&left);
+            return ExitCode::from(INTERRUPTED);
+        }
     };
-    let color = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    // Nobody is left to tell where standard error is closed.
-    let _ = writeln!(io::stderr(), "{}", error.render(color));
+    warn(&error);
     match error {
         Error::Input(_) => ExitCode::from(USER),
         Error::Internal(_) => ExitCode::from(INTERNAL),
     }
+}
+
+/// Says on standard error what is wrong.
+pub fn warn(error: &Error) {
+    let color = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    tell(&error.render(color));
+}
+
+/// Says something on standard error.
+pub fn tell(text: &str) {
+    // Nobody is left to tell where standard error is closed.
+    let _ = writeln!(io::stderr(), "{text}");
 }
 
 /// Makes panics short: they are our faults, and users can only tell us.

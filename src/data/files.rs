@@ -56,22 +56,54 @@ pub fn read_text(path: &Path) -> Result<String, Diagnostic> {
 /// # Errors
 /// Where the folder or the file cannot be written.
 pub fn write(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Diagnostic> {
+    replaceable(path)?;
     let attempt = || -> io::Result<()> {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".fusewright-");
-        // The library's temporary files are private; this one becomes the user's, who has a umask.
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let temporary = builder.tempfile_in(folder)?;
+        let temporary = temporary(path)?;
         let mut writer = io::BufWriter::new(temporary.as_file());
         fill(&mut writer)?;
         writer.flush()?;
         drop(writer);
+        // Its bytes are to be there before its name is.
+        temporary.as_file().sync_data()?;
         temporary.persist(path).map_err(|error| error.error)?;
         Ok(())
     };
-    attempt().map_err(|error| Diagnostic::new(format!("`{}` cannot be written", path.display())).found(reason(&error)))
+    attempt().map_err(|error| unwritable(path, &error))
+}
+
+/// Whether a file can be written by [`write`], as far as that is known before: long work should not be lost by a name.
+///
+/// # Errors
+/// Where there is no such folder, or something else than a file has the name.
+pub fn check_writable(path: &Path) -> Result<(), Diagnostic> {
+    replaceable(path)?;
+    temporary(path).map(drop).map_err(|error| unwritable(path, &error))
+}
+
+/// A file beside `path` that is to take its name.
+fn temporary(path: &Path) -> io::Result<tempfile::NamedTempFile> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".fusewright-");
+    // The library's temporary files are private; this one becomes the user's, who has a umask.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder.tempfile_in(folder)
+}
+
+/// A folder or a device must not be replaced by a file.
+fn replaceable(path: &Path) -> Result<(), Diagnostic> {
+    match std::fs::metadata(path) {
+        Ok(metadata) if !metadata.is_file() => {
+            let found = if metadata.is_dir() { "a folder" } else { "a device or a pipe" };
+            Err(Diagnostic::new(format!("`{}` cannot be written", path.display())).expected("a file").found(found))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn unwritable(path: &Path, error: &io::Error) -> Diagnostic {
+    Diagnostic::new(format!("`{}` cannot be written", path.display())).found(reason(error))
 }
 
 /// The path of a file that a model names: `relative` to `folder`, and inside it when all links are followed.

@@ -47,6 +47,7 @@ pub(crate) struct File {
     file: Mutex<fs::File>,
     state: State,
     entries: BTreeMap<String, Entry>,
+    metadata: BTreeMap<String, String>,
 }
 
 /// Where a file holds a tensor, and what it is.
@@ -118,12 +119,18 @@ impl File {
             (name, Entry { stored: info.dtype, dtype: read_as(info.dtype), dims, bytes })
         });
         let entries = entries.collect();
-        Ok(File { path: path.to_path_buf(), file: Mutex::new(file), state, entries })
+        let texts = metadata.metadata().iter().flatten().map(|(name, text)| (name.clone(), text.clone())).collect();
+        Ok(File { path: path.to_path_buf(), file: Mutex::new(file), state, entries, metadata: texts })
     }
 
     /// The tensors by name.
     pub fn entries(&self) -> &BTreeMap<String, Entry> {
         &self.entries
+    }
+
+    /// The texts beside the tensors.
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
     }
 
     /// Reads a tensor of a type that networks have; f16 and bf16 become f32.
@@ -224,13 +231,23 @@ fn converted<const N: usize, T>(
 /// # Errors
 /// Where the file cannot be written.
 pub fn write<'a>(path: &Path, tensors: impl IntoIterator<Item = (&'a str, &'a Tensor)>) -> Result<(), Diagnostic> {
+    write_with(path, tensors, None)
+}
+
+/// As [`write`], with a text beside the tensors.
+pub(crate) fn write_with<'a>(
+    path: &Path,
+    tensors: impl IntoIterator<Item = (&'a str, &'a Tensor)>,
+    text: Option<(&str, String)>,
+) -> Result<(), Diagnostic> {
     let stored: Vec<(&str, Dtype, &[usize], Vec<u8>)> =
         tensors.into_iter().map(|(name, tensor)| (name, dtype(tensor), tensor.dims(), little_endian(tensor))).collect();
     let views = stored.iter().map(|(name, dtype, dims, bytes)| {
         let view = TensorView::new(*dtype, dims.to_vec(), bytes).expect("a tensor has as many bytes as its type says");
         (*name, view)
     });
-    let bytes = safetensors::serialize(views, None)
+    let texts = text.map(|(name, text)| [(name.to_string(), text)].into());
+    let bytes = safetensors::serialize(views, texts)
         .map_err(|error| Diagnostic::new(format!("`{}` cannot be written", path.display())).found(error.to_string()))?;
     files::write(path, |out| out.write_all(&bytes))
 }
