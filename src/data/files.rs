@@ -71,7 +71,7 @@ pub fn write(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -
     attempt().map_err(|error| unwritable(path, &error))
 }
 
-/// Whether a file can be written by [`write`], as far as that is known before: long work should not be lost by a name.
+/// Whether a file can be written by [`write()`], as far as that is known before: long work should not be lost by a name.
 ///
 /// # Errors
 /// Where there is no such folder, or something else than a file has the name.

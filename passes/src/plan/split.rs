@@ -112,7 +112,7 @@ fn near_chunks(program: &Program, weights: &[bool], kernel: &Kernel, fold: &Fold
     let axes = (0..fold.inner.len()).filter(|&axis| fits(axis));
     let cut = |axis: usize| {
         let length = fold.inner[axis];
-        let n = (2..=length).find(|&n| n as u64 >= wanted && length % n == 0)?;
+        let n = (2..=length).find(|&n| n as u64 >= wanted && length.is_multiple_of(n))?;
         is_cheap(n).then_some((axis, n))
     };
     axes.filter_map(cut).next().filter(|_| bytes > near_bytes && fetched >= FETCHES * bytes)

@@ -3,7 +3,7 @@
 //!
 //! Every parameter of the network is state, in the graph of a step and in that of an evaluation. An update is a result
 //! that takes the place of a state when the run is over; everything in the graph reads the old values. A step whose loss
-//! is not finite changes nothing: every update is of [`Step::replace`].
+//! is not finite changes nothing: every update is of `Step::replace`.
 //!
 //! | file | its story |
 //! |---|---|
