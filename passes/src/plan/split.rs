@@ -112,7 +112,7 @@ fn near_chunks(program: &Program, weights: &[bool], kernel: &Kernel, fold: &Fold
     let axes = (0..fold.inner.len()).filter(|&axis| fits(axis));
     let cut = |axis: usize| {
         let length = fold.inner[axis];
-        let n = (2..=length).find(|&n| n as u64 >= wanted && length % n == 0)?;
+        let n = (2..=length).find(|&n| n as u64 >= wanted && length.is_multiple_of(n))?;
         is_cheap(n).then_some((axis, n))
     };
     axes.filter_map(cut).next().filter(|_| bytes > near_bytes && fetched >= FETCHES * bytes)
@@ -129,7 +129,7 @@ fn chunks(fold: &Fold, long: usize) -> Cut {
     let distance = |n: usize| (n as f64 / wanted).ln().abs();
     let mut best: Option<(usize, usize)> = None;
     for (axis, &length) in fold.inner.iter().enumerate() {
-        for n in (2..=(length / 2).min(4 * CHUNKS.end())).filter(|&n| length % n == 0) {
+        for n in (2..=(length / 2).min(4 * CHUNKS.end())).filter(|&n| length.is_multiple_of(n)) {
             if best.is_none_or(|(_, other)| distance(n) < distance(other)) {
                 best = Some((axis, n));
             }
