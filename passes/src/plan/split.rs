@@ -129,7 +129,7 @@ fn chunks(fold: &Fold, long: usize) -> Cut {
     let distance = |n: usize| (n as f64 / wanted).ln().abs();
     let mut best: Option<(usize, usize)> = None;
     for (axis, &length) in fold.inner.iter().enumerate() {
-        for n in (2..=(length / 2).min(4 * CHUNKS.end())).filter(|&n| length % n == 0) {
+        for n in (2..=(length / 2).min(4 * CHUNKS.end())).filter(|&n| length.is_multiple_of(n)) {
             if best.is_none_or(|(_, other)| distance(n) < distance(other)) {
                 best = Some((axis, n));
             }
