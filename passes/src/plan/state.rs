@@ -18,10 +18,21 @@ pub fn layouts(program: &Program, other: Option<&Plan>) -> Vec<Option<Layout>> {
         plan.states.iter().map(|state| (state.name.as_str(), &plan.buffer(state.buffer).layout)).collect()
     });
     let uses = Uses::of(program.buffers.len(), program.kernels.iter().map(|named| &named.kernel));
+    let states: BTreeMap<&str, BufferId> = program
+        .buffer_ids()
+        .filter(|(_, info)| info.role == Role::State)
+        .map(|(id, info)| (info.name.as_str(), id))
+        .collect();
+    // What an optimiser keeps beside a parameter (`c1.weight.exp_avg`) runs with it, and lies as it does.
+    let parameter_of = |id: BufferId| {
+        let info = program.buffer(id);
+        let parameter = info.name.rsplit_once('.').and_then(|(parameter, _)| states.get(parameter));
+        parameter.copied().filter(|parameter| program.buffer(*parameter).dims == info.dims).unwrap_or(id)
+    };
     let of = |(id, info): (BufferId, &BufferInfo)| {
         (info.role == Role::State).then(|| match known.get(info.name.as_str()) {
             Some(&layout) => layout.clone(),
-            None => innermost(info.dims.len(), output_channel(program, &uses, id)),
+            None => innermost(info.dims.len(), output_channel(program, &uses, parameter_of(id))),
         })
     };
     program.buffer_ids().map(of).collect()
