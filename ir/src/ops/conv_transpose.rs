@@ -5,7 +5,7 @@ use super::conv::{channel_sum, is_default, is_one, is_ones, is_yes, one, ones, y
 use super::window::{Padding, PaddingName, PerAxis, check_window, image, positive};
 use super::*;
 use crate::Dim;
-use crate::kernel::{Affine, FoldKind, Index, KernelBuilder, Literal};
+use crate::kernel::{Affine, Axis, FoldKind, Index, KernelBuilder, Literal};
 use crate::tensor::points;
 
 /// Image `[batch, in, spatial...]` (or without the batch), weights `[in, out / groups, kernel...]`, bias `[out]`.
@@ -127,6 +127,59 @@ impl ConvTranspose {
     }
 }
 
+/// Elements of the output along one axis that the same taps reach: every so many-th.
+#[derive(Clone, Copy, Debug)]
+struct Phase {
+    /// The first element, the distance to the next, and how many there are.
+    first: usize,
+    step: usize,
+    length: usize,
+    /// The first tap, the distance to the next, and how many there are.
+    first_tap: usize,
+    tap_step: usize,
+    taps: usize,
+}
+
+impl Phase {
+    /// Greater strides than this would make many kernels of few elements each.
+    const MOST_STRIDE: usize = 4;
+
+    /// All elements of an axis of this length.
+    fn all(spread: &Spread, length: usize) -> Vec<Phase> {
+        let whole = Phase { first: 0, step: 1, length, first_tap: 0, tap_step: 1, taps: spread.kernel };
+        if spread.stride > Phase::MOST_STRIDE {
+            return vec![whole];
+        }
+        // Taps so far apart reach the same elements.
+        let tap_step = (1..=spread.stride).find(|n| (n * spread.dilation).is_multiple_of(spread.stride));
+        let tap_step = tap_step.unwrap_or(spread.stride);
+        let phase = |first: usize| {
+            let reaches = |tap: &usize| {
+                (first as i64 + spread.before as i64 - (tap * spread.dilation) as i64) % spread.stride as i64 == 0
+            };
+            let first_tap = (0..tap_step.min(spread.kernel)).find(reaches);
+            let taps = first_tap.map_or(0, |tap| (spread.kernel - tap).div_ceil(tap_step));
+            let length = (length - first).div_ceil(spread.stride);
+            Phase { first, step: spread.stride, length, first_tap: first_tap.unwrap_or(0), tap_step, taps }
+        };
+        (0..spread.stride.min(length)).map(phase).collect()
+    }
+
+    /// The pixel that reaches an element y through tap t: (y + before - t * dilation) / stride, where that is a whole number.
+    fn pixel(&self, spread: &Spread, place: Axis, number: Axis) -> Affine {
+        let dilation = spread.dilation as i64;
+        let along: Affine = number * -(self.tap_step as i64 * dilation) + place * self.step as i64;
+        let along = along + (self.first as i64 + spread.before as i64 - self.first_tap as i64 * dilation);
+        if self.step == 1 {
+            return along.exact_div(spread.stride as i64);
+        }
+        // Every coefficient is a multiple of the stride.
+        let stride = spread.stride as i64;
+        let terms = number * -(self.tap_step as i64 * dilation / stride) + Affine::from(place);
+        terms + along.offset / stride
+    }
+}
+
 impl OpSpec for ConvTranspose {
     fn name(&self) -> &'static str {
         ["ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"][self.spatial - 1]
@@ -195,48 +248,63 @@ impl OpSpec for ConvTranspose {
         let (groups, out_group) = (self.groups as usize, weight.dims[1]);
         let in_group = image.dims[batch] / groups;
 
-        // With several groups the output channel is two axes, so that the input channel is an affine form of them.
-        let mut outer = out.dims.clone();
-        outer.splice(batch..=batch, if groups > 1 { vec![groups, out_group] } else { vec![out_group] });
-        let mut k = KernelBuilder::new(&outer);
-        let axes = k.outer_axes();
-        let (in_channel, o, out_channel, first) = match groups > 1 {
-            true => {
-                let (group, o) = (axes[batch], axes[batch + 1]);
-                (group * in_group as i64 + k.inner(0), o, group * out_group as i64 + o, batch + 2)
+        // Along each axis the elements that the same taps reach: one kernel for each choice of them.
+        let phases = spreads.iter().zip(&out.dims[batch + 1..]).map(|(spread, &length)| Phase::all(spread, length));
+        let mut choices: Vec<Vec<Phase>> = vec![Vec::new()];
+        for phases in phases {
+            let longer = |choice: Vec<Phase>| {
+                phases.iter().map(move |&phase| choice.iter().copied().chain([phase]).collect::<Vec<Phase>>())
+            };
+            choices = choices.into_iter().flat_map(longer).collect();
+        }
+        let kernel = |phases: &Vec<Phase>| {
+            // With several groups the output channel is two axes, so that the input channel is an affine form of them.
+            let mut outer = out.dims.clone();
+            outer.splice(batch + 1.., phases.iter().map(|phase| phase.length));
+            outer.splice(batch..=batch, if groups > 1 { vec![groups, out_group] } else { vec![out_group] });
+            let mut k = KernelBuilder::new(&outer);
+            let axes = k.outer_axes();
+            let (in_channel, o, out_channel, first) = match groups > 1 {
+                true => {
+                    let (group, o) = (axes[batch], axes[batch + 1]);
+                    (group * in_group as i64 + k.inner(0), o, group * out_group as i64 + o, batch + 2)
+                }
+                false => (k.inner(0).into(), axes[batch], axes[batch].into(), batch + 1),
+            };
+            let plain = |axes: &[Axis]| axes.iter().map(|&axis| axis.into()).collect::<Vec<Index>>();
+            let mut image_at = plain(&axes[..batch]);
+            image_at.push(in_channel.clone().into());
+            let mut weight_at: Vec<Index> = vec![in_channel.into(), o.into()];
+            let mut at = plain(&axes[..batch]);
+            at.push(out_channel.clone().into());
+            let mut inner = vec![in_group];
+            for (i, (phase, spread)) in phases.iter().zip(&spreads).enumerate() {
+                let (place, number) = (axes[first + i], k.inner(1 + i));
+                let tap: Affine = number * phase.tap_step as i64 + phase.first_tap as i64;
+                image_at.push(phase.pixel(spread, place, number).into());
+                weight_at.push(match self.flip_kernel {
+                    true => (tap * -1 + (spread.kernel as i64 - 1)).into(),
+                    false => tap.into(),
+                });
+                at.push((place * phase.step as i64 + phase.first as i64).into());
+                inner.push(phase.taps);
             }
-            false => (k.inner(0).into(), axes[batch], axes[batch].into(), batch + 1),
+            let mut value = if inner.contains(&0) {
+                k.number(0.0)
+            } else {
+                let pixel = k.load_or(image, image_at, Literal::f32(0.0));
+                let factor = k.load(weight, weight_at);
+                let product = k.mul(pixel, factor);
+                k.fold(FoldKind::Sum, &inner, product)
+            };
+            if let Some(bias) = site.inputs.get(2) {
+                let bias = k.load(bias, [out_channel]);
+                value = k.add(value, bias);
+            }
+            k.store(out, at, value);
+            k.finish()
         };
-
-        // A gather: the pixel that reaches element y through tap t is (y + before - t * dilation) / stride, where that
-        // is a whole number inside the image.
-        let mut image_at: Vec<Index> = axes[..batch].iter().map(|&axis| axis.into()).collect();
-        image_at.push(in_channel.clone().into());
-        let mut weight_at: Vec<Index> = vec![in_channel.into(), o.into()];
-        let mut inner = vec![in_group];
-        for (i, spread) in spreads.iter().enumerate() {
-            let (y, tap) = (axes[first + i], k.inner(1 + i));
-            let along: Affine = tap * -(spread.dilation as i64) + y + spread.before as i64;
-            image_at.push(along.exact_div(spread.stride as i64).into());
-            weight_at.push(match self.flip_kernel {
-                true => (tap * -1 + (spread.kernel as i64 - 1)).into(),
-                false => tap.into(),
-            });
-            inner.push(spread.kernel);
-        }
-        let pixel = k.load_or(image, image_at, Literal::f32(0.0));
-        let factor = k.load(weight, weight_at);
-        let product = k.mul(pixel, factor);
-        let mut value = k.fold(FoldKind::Sum, &inner, product);
-        if let Some(bias) = site.inputs.get(2) {
-            let bias = k.load(bias, [out_channel.clone()]);
-            value = k.add(value, bias);
-        }
-        let mut at: Vec<Index> = axes[..batch].iter().map(|&axis| axis.into()).collect();
-        at.push(out_channel.into());
-        at.extend(axes[first..].iter().map(|&axis| Index::from(axis)));
-        k.store(out, at, value);
-        vec![k.finish()]
+        choices.iter().map(kernel).collect()
     }
 
     fn gradient(&self, back: &mut Backward) -> Gradients {
