@@ -175,7 +175,7 @@ fn full_trainings_reach_what_pytorch_reaches() {
 #[ignore = "trains three networks"]
 fn full_trainings_reach_their_ends() {
     for (name, metric, range) in
-        [("gunpoint", 1, 0.93..1.01), ("resnet_small", 1, 0.975..1.01), ("autoencoder", 0, 0.0..0.02)]
+        [("gunpoint", 1, 0.93..1.01), ("resnet_small", 1, 0.975..1.01), ("autoencoder", 0, 0.0..0.03)]
     {
         let recipe = recipe(name);
         let (train, test) = data(&recipe);

@@ -117,7 +117,10 @@ fn count_votes(draft: &Draft, machine: &Machine) -> Vec<Vec<u64>> {
                 axes = vec![row];
             }
             for store in &kernel.stores {
-                if let Some(dim) = wished_by_state(draft, &uses, store.buffer) {
+                // What is stored at the same points (squares, for a norm of all gradients) lies alike.
+                let beside = kernel.stores.iter().filter(|other| other.at == store.at);
+                let wished = beside.filter_map(|other| wished_by_state(draft, &uses, other.buffer)).next();
+                if let Some(dim) = wished {
                     votes[store.buffer.0 as usize][dim] += cost;
                     continue;
                 }
