@@ -192,7 +192,7 @@ impl Session {
     /// # Errors
     /// As [`Session::run_tensors`].
     pub fn run_into(&mut self, inputs: &[(&str, &Tensor)], results: &mut [(String, Tensor)]) -> Result<(), Error> {
-        self.check(inputs)?;
+        check_inputs("network", &self.inputs(), inputs)?;
         let views: Vec<(&str, View)> = inputs
             .iter()
             .map(|(name, tensor)| (*name, runtime::view(tensor).expect("checked: the plan has no f64")))
@@ -230,28 +230,32 @@ impl Session {
         };
         ports.iter().map(|port| (port.name.clone(), ty(port))).collect()
     }
+}
 
-    fn check(&self, inputs: &[(&str, &Tensor)]) -> Result<(), Error> {
-        let mut faults = Diagnostics::default();
-        let wanted = self.inputs();
-        for (name, ty) in &wanted {
-            match inputs.iter().find(|(given, _)| given == name) {
-                None => faults.push(Diagnostic::new(format!("the input `{name}` is missing")).expected(ty.to_string())),
-                Some((_, tensor)) if tensor.tensor_type() != *ty => faults.push(
-                    Diagnostic::new(format!("the input `{name}` does not fit"))
-                        .expected(ty.to_string())
-                        .found(tensor.tensor_type().to_string()),
-                ),
-                Some(_) => {}
-            }
+/// Holds inputs to those that are wanted; `what` takes them.
+pub(crate) fn check_inputs(
+    what: &str,
+    wanted: &[(String, TensorType)],
+    inputs: &[(&str, &Tensor)],
+) -> Result<(), Error> {
+    let mut faults = Diagnostics::default();
+    for (name, ty) in wanted {
+        match inputs.iter().find(|(given, _)| given == name) {
+            None => faults.push(Diagnostic::new(format!("the input `{name}` is missing")).expected(ty.to_string())),
+            Some((_, tensor)) if tensor.tensor_type() != *ty => faults.push(
+                Diagnostic::new(format!("the input `{name}` does not fit"))
+                    .expected(ty.to_string())
+                    .found(tensor.tensor_type().to_string()),
+            ),
+            Some(_) => {}
         }
-        for (name, _) in inputs.iter().filter(|(name, _)| wanted.iter().all(|(known, _)| known != name)) {
-            let known: Vec<&str> = wanted.iter().map(|(name, _)| name.as_str()).collect();
-            let fault = Diagnostic::new(format!("the network has no input `{name}`"));
-            faults.push(fault.expected(format!("`{}`", known.join("`, `"))));
-        }
-        Ok(faults.into_result()?)
     }
+    for (name, _) in inputs.iter().filter(|(name, _)| wanted.iter().all(|(known, _)| known != name)) {
+        let known: Vec<&str> = wanted.iter().map(|(name, _)| name.as_str()).collect();
+        let fault = Diagnostic::new(format!("the {what} has no input `{name}`"));
+        faults.push(fault.expected(format!("`{}`", known.join("`, `"))));
+    }
+    Ok(faults.into_result()?)
 }
 
 /// The results of the reference evaluator, in f64, for the same inputs and parameters: slow, and right.

@@ -197,11 +197,7 @@ impl Recipe {
             Some(data) => data.input_type(batch).dims().unwrap_or_default(),
             None => vec![batch],
         };
-        let named = |(dim, length): (&Dim, usize)| {
-            let mut names = Vec::new();
-            dim.collect_symbols(&mut names);
-            names.pop().filter(|name| *dim == Dim::symbol(name)).map(|name| (name, length))
-        };
+        let named = |(dim, length): (&Dim, usize)| dim.as_symbol().map(|name| (name, length));
         Ok(input.shape.iter().zip(lengths).filter_map(named).collect())
     }
 

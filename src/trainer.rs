@@ -6,9 +6,10 @@ mod checkpoint;
 use crate::compile::{Compilation, Options, compile_graph};
 use crate::data::{Dataset, Order};
 use crate::error::Error;
+use crate::executable::check_inputs;
 use crate::initialize::initialize;
 use crate::ir::plan::Plan;
-use crate::ir::{Bindings, Diagnostic, Diagnostics, Dim, Graph, Tensor, TensorType};
+use crate::ir::{Bindings, Diagnostic, Dim, Graph, Tensor, TensorType};
 use crate::passes::train::StepOptions;
 use crate::recipe::Recipe;
 use crate::runtime::{self, RunError, Settings, State, Threads, View, ViewMut};
@@ -390,7 +391,7 @@ impl Trainer {
             None => {
                 let sizes = self.sizes_of(inputs);
                 let running = Running::new(&self.recipe, kind, &sizes, &self.length, &self.options, Some(self.plan()))?;
-                running.check(inputs)?;
+                check_inputs("training", &running.inputs, inputs)?;
                 self.running.push(running);
                 self.running.len() - 1
             }
@@ -405,7 +406,7 @@ impl Trainer {
             let node = self.recipe.model().graph().find(name);
             let Some(ty) = node.map(|id| &self.recipe.model().graph().node(id).types[0]) else { continue };
             for (dim, &length) in ty.shape.iter().zip(tensor.dims()) {
-                if let Some(symbol) = symbol_of(dim) {
+                if let Some(symbol) = dim.as_symbol() {
                     sizes.insert(symbol, length);
                 }
             }
@@ -502,13 +503,6 @@ impl Batch {
 /// The state that counts steps.
 const COUNTER: &str = "step";
 
-/// The symbol that an axis is.
-fn symbol_of(dim: &Dim) -> Option<String> {
-    let mut names = Vec::new();
-    dim.collect_symbols(&mut names);
-    names.pop().filter(|name| *dim == Dim::symbol(name))
-}
-
 /// State as a training begins, and the network's parameters that are not in it: those of `weights`, the rest as the step's
 /// graph says.
 fn initial(recipe: &Recipe, running: &Running, weights: &Weights) -> Result<(State, BTreeMap<String, Tensor>), Error> {
@@ -569,27 +563,6 @@ impl Running {
             given.is_some_and(|(_, tensor)| is_of(tensor, ty))
         };
         inputs.len() == self.inputs.len() && self.inputs.iter().all(fits)
-    }
-
-    /// Says what is wrong with inputs that it does not take.
-    fn check(&self, inputs: &[(&str, &Tensor)]) -> Result<(), Error> {
-        let mut faults = Diagnostics::default();
-        for (name, ty) in &self.inputs {
-            match inputs.iter().find(|(given, _)| given == name) {
-                None => faults.push(Diagnostic::new(format!("the input `{name}` is missing")).expected(ty.to_string())),
-                Some((_, tensor)) if !is_of(tensor, ty) => {
-                    let fault = Diagnostic::new(format!("the input `{name}` does not fit")).expected(ty.to_string());
-                    faults.push(fault.found(tensor.tensor_type().to_string()));
-                }
-                Some(_) => {}
-            }
-        }
-        for (name, _) in inputs.iter().filter(|(name, _)| self.inputs.iter().all(|(known, _)| known != name)) {
-            let known: Vec<&str> = self.inputs.iter().map(|(name, _)| name.as_str()).collect();
-            let fault = Diagnostic::new(format!("the training has no input `{name}`"));
-            faults.push(fault.expected(format!("`{}`", known.join("`, `"))));
-        }
-        Ok(faults.into_result()?)
     }
 
     fn run(

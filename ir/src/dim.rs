@@ -51,6 +51,13 @@ impl Dim {
         }
     }
 
+    /// The symbol that the length is, where it is one by itself.
+    pub fn as_symbol(&self) -> Option<String> {
+        let mut names = Vec::new();
+        self.collect_symbols(&mut names);
+        names.pop().filter(|name| *self == Dim::symbol(name))
+    }
+
     /// Whether the two lengths could be equal for some values of the symbols (equal numbers, or not both known).
     pub fn may_equal(&self, other: &Dim) -> bool {
         match (self, other) {

@@ -109,6 +109,22 @@ fn lines(graph: &Graph) -> Vec<String> {
     lines
 }
 
+/// Where a text is cut, how far, and the number of what is put there.
+type Cut = (prop::sample::Index, prop::sample::Index, usize);
+
+/// A text with some stretches of it replaced.
+fn damaged(source: &str, cuts: &[Cut], pieces: &[&str]) -> String {
+    let mut text = source.to_string();
+    for (at, length, piece) in cuts {
+        let at = at.index(text.len());
+        let end = (at + length.index(12)).min(text.len());
+        if text.is_char_boundary(at) && text.is_char_boundary(end) {
+            text.replace_range(at..end, pieces[*piece]);
+        }
+    }
+    text
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -159,14 +175,7 @@ proptest! {
             "", "(", ")", "[", "]", "\"", ",", ":", "-1", "99999999999", "NaN", "N", "\"c1\"", "//", "\u{e9}", "1..4",
         ];
         for source in [include_str!("good/resnet.ron"), include_str!("good/lenet5.ron")] {
-            let mut text = source.to_string();
-            for (at, length, piece) in &cuts {
-                let at = at.index(text.len());
-                let end = (at + length.index(12)).min(text.len());
-                if text.is_char_boundary(at) && text.is_char_boundary(end) {
-                    text.replace_range(at..end, pieces[*piece]);
-                }
-            }
+            let text = damaged(source, &cuts, &pieces);
             if let Err(faults) = Model::parse("m", &text) {
                 let rendered = faults.render(Some(fusewright_ir::Source { path: "m", text: &text }), false);
                 prop_assert!(!rendered.is_empty());
@@ -186,14 +195,7 @@ proptest! {
             "loss", "Adam", "..", "Npy",
         ];
         for source in [include_str!("good_recipes/whole.ron"), include_str!("good_recipes/pictures.ron")] {
-            let mut text = source.to_string();
-            for (at, length, piece) in &cuts {
-                let at = at.index(text.len());
-                let end = (at + length.index(12)).min(text.len());
-                if text.is_char_boundary(at) && text.is_char_boundary(end) {
-                    text.replace_range(at..end, pieces[*piece]);
-                }
-            }
+            let text = damaged(source, &cuts, &pieces);
             Recipe::is_recipe(&text);
             match Recipe::parse("m", &text) {
                 Ok(recipe) => {

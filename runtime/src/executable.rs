@@ -124,7 +124,6 @@ impl Executable {
         };
         let setup = generate(&plan.setup).map_err(CompileError::Code)?;
         let steps = generate(&plan.steps).map_err(CompileError::Code)?;
-        generator.assemble();
         let (code_bytes, listings) = (generator.code_bytes(), std::mem::take(&mut generator.listings));
         let code = Code::new(generator.finish().map_err(CompileError::Code)?);
         let compiled = |all: Vec<(_, Vec<BufferId>, Cut)>| -> Vec<CompiledStep> {

@@ -3,7 +3,7 @@
 use super::output::{Failure, usage};
 use clap::Args;
 use fusewright::ir::ops::Op;
-use fusewright::ir::{Bindings, DType, Data, Diagnostics, Dim, TensorType};
+use fusewright::ir::{Bindings, DType, Data, Diagnostics, TensorType};
 use fusewright::{Error, Isa, Model, Options, Tensor, Weights};
 use std::path::PathBuf;
 
@@ -198,12 +198,8 @@ pub fn bind_shape(ty: &TensorType, dims: &[usize], bindings: &mut Bindings) {
         return;
     }
     for (dim, &n) in ty.shape.iter().zip(dims) {
-        let mut names = Vec::new();
-        dim.collect_symbols(&mut names);
-        if let [name] = names.as_slice()
-            && *dim == Dim::symbol(name)
-        {
-            bindings.entry(name.clone()).or_insert(n);
+        if let Some(name) = dim.as_symbol() {
+            bindings.entry(name).or_insert(n);
         }
     }
 }

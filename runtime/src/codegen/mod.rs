@@ -23,7 +23,6 @@ use fusewright_ir::tensor::DType;
 use leaf::Leaf;
 use leaf::x64::{self, Form};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A buffer as one nest sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -193,12 +192,7 @@ impl Generator {
         Ok(id)
     }
 
-    /// Makes the code of all leaves so far. No nest may be called before.
-    pub fn assemble(&mut self) {
-        self.leaves.assemble_pending(&mut self.module);
-    }
-
-    /// Bytes of machine code so far, where all leaves are made.
+    /// Bytes of machine code so far.
     pub fn code_bytes(&self) -> usize {
         self.bytes + self.leaves.bytes
     }
@@ -208,7 +202,6 @@ impl Generator {
     /// # Errors
     /// Where the code cannot be made executable.
     pub fn finish(mut self) -> Result<JITModule, String> {
-        self.assemble();
         self.module.finalize_definitions().map_err(|e| describe(&e))?;
         Ok(self.module)
     }
@@ -221,8 +214,6 @@ pub struct Leaves {
     context: Context,
     frontend: FunctionBuilderContext,
     known: HashMap<Leaf, FuncId>,
-    /// Those that are declared, and whose code is still to be made: by several threads at once.
-    pending: Vec<(FuncId, Leaf, Form)>,
     bytes: usize,
     keep_listings: bool,
     listings: Vec<Listing>,
@@ -235,7 +226,6 @@ impl Leaves {
             context: module.make_context(),
             frontend: FunctionBuilderContext::new(),
             known: HashMap::new(),
-            pending: Vec::new(),
             bytes: 0,
             keep_listings,
             listings: Vec::new(),
@@ -277,50 +267,15 @@ impl Leaves {
         let mut signature = module.make_signature();
         signature.params = vec![AbiParam::new(types::I64); leaf.parameters];
         let id = self.declare(module, &signature);
-        self.pending.push((id, leaf.clone(), form));
+        let x64::Assembled { bytes, listing } = x64::assemble(leaf, form, self.keep_listings);
+        if let Err(error) = module.define_function_bytes(id, CODE_ALIGNMENT, &bytes, &[]) {
+            panic!("leaf: {}", describe(&error));
+        }
+        self.bytes += bytes.len();
         if self.keep_listings {
-            // A nest's listing follows those of its leaves.
-            self.assemble_pending(module);
+            self.listings.push(Listing { clif: String::new(), assembly: listing });
         }
         id
-    }
-
-    /// Makes the code of declared leaves, on as many threads as the process may use.
-    fn assemble_pending(&mut self, module: &mut JITModule) {
-        let pending = std::mem::take(&mut self.pending);
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let (next, keep_listings) = (AtomicUsize::new(0), self.keep_listings);
-        let work = || -> Vec<(usize, x64::Assembled)> {
-            let mut made = Vec::new();
-            loop {
-                let i = next.fetch_add(1, Ordering::Relaxed);
-                let Some((_, leaf, form)) = pending.get(i) else { return made };
-                made.push((i, x64::assemble(leaf, *form, keep_listings)));
-            }
-        };
-        let helpers = cores.min(MOST_ASSEMBLERS).min(pending.len() / LEAVES_EACH).saturating_sub(1);
-        let mut all = std::thread::scope(|scope| {
-            let helpers: Vec<_> = (0..helpers).map(|_| scope.spawn(work)).collect();
-            let mut all = work();
-            for helper in helpers {
-                match helper.join() {
-                    Ok(made) => all.extend(made),
-                    Err(panic) => std::panic::resume_unwind(panic),
-                }
-            }
-            all
-        });
-        // In the order in which they were declared, so that code lies alike in every executable.
-        all.sort_by_key(|(i, _)| *i);
-        for (i, x64::Assembled { bytes, listing }) in all {
-            if let Err(error) = module.define_function_bytes(pending[i].0, CODE_ALIGNMENT, &bytes, &[]) {
-                panic!("leaf: {}", describe(&error));
-            }
-            self.bytes += bytes.len();
-            if self.keep_listings {
-                self.listings.push(Listing { clif: String::new(), assembly: listing });
-            }
-        }
     }
 
     fn compile(&mut self, module: &mut JITModule, leaf: &Leaf) -> FuncId {
@@ -352,12 +307,6 @@ impl Leaves {
         id
     }
 }
-
-/// Threads that make code of leaves, at most.
-const MOST_ASSEMBLERS: usize = 8;
-
-/// Leaves for each of them, at least: to start a thread takes as long as to make one.
-const LEAVES_EACH: usize = 4;
 
 /// Leaves start at a line of the cache, so that their constants lie within lines.
 const CODE_ALIGNMENT: u64 = 64;

@@ -419,7 +419,7 @@ impl Builder<'_> {
         if let Some(&(first, second)) = self.pairs.iter().find(|(first, second)| [*first, *second].contains(&number)) {
             // The first of a pair stores both.
             if number == first {
-                self.store_pair(&form, second, &points);
+                self.store_pair(&form, [first, second], &points);
             }
             return;
         }
@@ -461,12 +461,11 @@ impl Builder<'_> {
     }
 
     /// A store, whose form is given, and the one that writes the elements between its own: together they fill a row.
-    fn store_pair(&mut self, form: &Linear, second: usize, points: &[Point]) {
+    fn store_pair(&mut self, form: &Linear, pair: [usize; 2], points: &[Point]) {
         let stores = &self.recipe.kernel.stores;
-        let first = self.pairs.iter().find(|pair| pair.1 == second).map_or(second, |pair| pair.0);
         for point in points {
-            let values = [first, second].map(|number| self.vector(stores[number].value, point));
-            self.write_pair(form, stores[first].buffer, values, point);
+            let values = pair.map(|number| self.vector(stores[number].value, point));
+            self.write_pair(form, stores[pair[0]].buffer, values, point);
         }
     }
 
