@@ -266,9 +266,9 @@ impl Facts<'_> {
     }
 
     /// Where some load of a kernel that folds nothing is not contiguous along `vector`: the axis along which it is. Squares
-    /// of both are transposed in registers.
+    /// of both are transposed in registers, but for kernels of many results, whose squares would have no room there.
     fn transposed_axis(&self, vector: Axis) -> Option<Axis> {
-        if !self.kernel.folds.is_empty() {
+        if !self.kernel.folds.is_empty() || self.kernel.stores.len() > MOST_SQUARES {
             return None;
         }
         let scattered = self.reads.iter().find(|read| !matches!(self.stride(read, vector), Some(0 | 1)))?;
@@ -483,6 +483,9 @@ const LARGE_FOLD: usize = 1024;
 
 /// Windows of so many elements are written out, so that neighbours share what they read.
 const MOST_WINDOW: usize = 32;
+
+/// The most results of a kernel whose loads are transposed in registers.
+const MOST_SQUARES: usize = 4;
 
 /// The most points of a tile's second axis: the first-level cache has eight ways, and rows may lie 4 KiB apart.
 const MOST_POINTS: u32 = 8;
