@@ -15,6 +15,7 @@ pub fn initialize(parameter: &Parameter, dims: &[usize], name: &str, seed: u64) 
     let law = Law::of(parameter.init, dims);
     let elements = 0..dims.iter().product::<usize>();
     let data = match parameter.ty.dtype {
+        DType::F32 if let Law::Constant(value) = law => Data::F32(vec![value as f32; elements.len()]),
         // There may be many: they are not held as f64 first.
         DType::F32 => Data::F32(elements.map(|_| stream.draw(law) as f32).collect()),
         other => Data::from_f64(other, &elements.map(|_| stream.draw(law)).collect::<Vec<f64>>()),

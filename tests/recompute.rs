@@ -46,7 +46,7 @@ fn trained(trainer: &mut Trainer) -> Vec<Vec<u8>> {
         bits.push(trainer.step(&given).unwrap().loss.to_bits().to_le_bytes().to_vec());
     }
     let names: Vec<String> = trainer.state().names().map(|(name, ..)| name.to_string()).collect();
-    bits.extend(names.iter().map(|name| trainer.tensor(name).unwrap().data().to_bytes()));
+    bits.extend(names.iter().map(|name| trainer.tensor(name).unwrap().data().bytes().to_vec()));
     bits
 }
 

@@ -56,7 +56,7 @@ fn recipe(path: &str) -> Recipe {
 /// All state, bit by bit.
 fn bits(trainer: &Trainer) -> Vec<(String, Vec<u8>)> {
     let state = trainer.state();
-    state.names().map(|(name, ..)| (name.to_string(), state.get(name).unwrap().data().to_bytes())).collect()
+    state.names().map(|(name, ..)| (name.to_string(), state.get(name).unwrap().data().bytes().to_vec())).collect()
 }
 
 fn main() {

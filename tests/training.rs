@@ -35,7 +35,7 @@ fn steps(trainer: &mut Trainer, data: &Dataset, steps: u64) {
 /// All state, bit by bit.
 fn bits(trainer: &Trainer) -> Vec<(String, Vec<u8>)> {
     let state = trainer.state();
-    state.names().map(|(name, ..)| (name.to_string(), state.get(name).unwrap().data().to_bytes())).collect()
+    state.names().map(|(name, ..)| (name.to_string(), state.get(name).unwrap().data().bytes().to_vec())).collect()
 }
 
 /// A network with dropout, batch norm, Adam and a schedule, on 26 examples in batches of 8.

@@ -204,10 +204,10 @@ macro_rules! elements {
             }
 
             /// The elements' bytes in the machine's order.
-            pub fn to_bytes(&self) -> Vec<u8> {
+            pub fn bytes(&self) -> &[u8] {
                 match self {
-                    $(Data::$variant(elements) => elements.iter().flat_map(|x| x.to_ne_bytes()).collect(),)*
-                    Data::Bool(elements) => elements.clone(),
+                    $(Data::$variant(elements) => bytemuck::cast_slice(elements),)*
+                    Data::Bool(elements) => elements,
                 }
             }
 

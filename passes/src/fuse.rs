@@ -177,12 +177,19 @@ impl Fusion {
         }
     }
 
-    /// Everything that has an edge from or to a kernel, or shares a value with it, is asked again.
+    /// Everything that has an edge from or to a kernel is asked again, and what is left as the only reader of a value.
     fn unsettle_around(&mut self, k: usize) {
         self.refusals[k] = None;
-        for buffer in self.reads[k].iter().chain(&self.writes[k]) {
+        for buffer in &self.writes[k] {
             let i = buffer.0 as usize;
             for &other in self.writers[i].iter().chain(&self.readers[i]) {
+                self.refusals[other] = None;
+            }
+        }
+        for buffer in &self.reads[k] {
+            let i = buffer.0 as usize;
+            let only = self.readers[i].iter().filter(|_| self.readers[i].len() <= 2);
+            for &other in self.writers[i].iter().chain(only) {
                 self.refusals[other] = None;
             }
         }
@@ -260,23 +267,28 @@ impl Fusion {
             && readers.iter().all(|&reader| absorbs(reader))
     }
 
-    /// Whether a path leads from one kernel to the other through a third.
+    /// Whether a path leads from one kernel to the other through a third: found from the end, as far back as the first.
     fn on_another_path(&self, producer: usize, consumer: usize) -> bool {
-        let (first, last) = (self.position[producer], self.position[consumer]);
-        let mut reached = vec![false; last - first];
-        reached[0] = true;
-        let follows = |k: usize, reached: &[bool], but: Option<usize>| {
-            self.reads[k].iter().any(|&buffer| {
-                self.writers(buffer).iter().any(|&writer| {
-                    let place = self.position[writer];
-                    Some(writer) != but && place >= first && reached.get(place - first) == Some(&true)
-                })
-            })
-        };
-        for place in first + 1..last {
-            reached[place - first] = follows(self.order[place], &reached, None);
+        let mut readers = self.writes[producer].iter().flat_map(|&buffer| self.readers(buffer));
+        if readers.all(|&reader| reader == consumer) {
+            return false;
         }
-        follows(consumer, &reached, Some(producer))
+        let first = self.position[producer];
+        let mut seen = vec![false; self.position[consumer] - first];
+        let mut open = vec![consumer];
+        while let Some(k) = open.pop() {
+            for &writer in self.reads[k].iter().flat_map(|&buffer| self.writers(buffer)) {
+                if writer == producer && k != consumer {
+                    return true;
+                }
+                // What runs before the producer does not depend on it.
+                let place = self.position[writer];
+                if place > first && !std::mem::replace(&mut seen[place - first], true) {
+                    open.push(writer);
+                }
+            }
+        }
+        false
     }
 
     fn decision(&self, producer: usize, consumer: usize, fused: bool, reason: &str) -> Decision {

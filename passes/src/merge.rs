@@ -4,8 +4,8 @@
 use fusewright_ir::kernel::{
     Affine, Axis, BufferId, Combine, Index, Kernel, Scalar, ScalarDag, ScalarId, Space, Store,
 };
+use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
-use std::collections::HashMap;
 
 /// The kernel that computes both, where `consumer` reads `through`, and whatever else the producer writes, only at the
 /// point it writes. `keep` says of each value that is read so whether others need it as well.
@@ -132,7 +132,7 @@ pub fn into_loads(producer: &Kernel, consumer: &Kernel, through: BufferId) -> Re
     let consumer = split_axes(store, &producer.outer, consumer, through)?;
 
     let mut body = ScalarDag::default();
-    let mut renamed: HashMap<ScalarId, ScalarId> = HashMap::new();
+    let mut renamed: FxHashMap<ScalarId, ScalarId> = FxHashMap::default();
     for id in consumer.live() {
         let scalar = consumer.body.get(id);
         let new = match scalar {
@@ -141,8 +141,7 @@ pub fn into_loads(producer: &Kernel, consumer: &Kernel, through: BufferId) -> Re
                 if outside.is_some() && !proven_inside(&spaces, at, &producer.outer, store) {
                     return Err("the consumer reads beyond the edges of the value");
                 }
-                let at: SmallVec<[Index; 4]> =
-                    at.iter().map(|index| index.map(Affine::clone, |id| renamed[&id])).collect();
+                let at: Vec<Index> = at.iter().map(|index| index.map(Affine::clone, |id| renamed[&id])).collect();
                 let points = solve(store, &producer.outer, &at, &spaces)?;
                 inline(&mut body, producer, store.value, &points)?
             }
@@ -178,8 +177,8 @@ pub fn compacted(kernel: &Kernel) -> Kernel {
 
 /// The same kernel with each scalar that `change` answers to in place of the old one, which has the same type.
 pub fn rewritten(kernel: &Kernel, change: impl Fn(&Scalar) -> Option<Scalar>) -> Kernel {
-    let mut result = Kernel { body: ScalarDag::default(), ..kernel.clone() };
-    let mut renamed: HashMap<ScalarId, ScalarId> = HashMap::new();
+    let mut result = kernel.without_scalars();
+    let mut renamed: FxHashMap<ScalarId, ScalarId> = FxHashMap::default();
     for id in kernel.live() {
         let scalar = kernel.body.get(id);
         let new = change(scalar).unwrap_or_else(|| scalar.map(|id| renamed[&id], Affine::clone));
@@ -206,8 +205,8 @@ fn transplant(
     from: &Kernel,
     place: &impl Fn(&Affine) -> Affine,
     replace: impl Fn(&Scalar) -> Option<ScalarId>,
-) -> HashMap<ScalarId, ScalarId> {
-    let mut renamed = HashMap::new();
+) -> FxHashMap<ScalarId, ScalarId> {
+    let mut renamed = FxHashMap::default();
     for id in from.live() {
         let scalar = from.body.get(id);
         let new = match replace(scalar) {
@@ -380,12 +379,12 @@ fn inline(
             })
         })
     };
-    let mut renamed: HashMap<ScalarId, ScalarId> = HashMap::new();
+    let mut renamed: FxHashMap<ScalarId, ScalarId> = FxHashMap::default();
     for id in producer.body.reachable([value]) {
         let scalar = producer.body.get(id);
         let new = match scalar {
             Scalar::Load { buffer, at, outside } => {
-                let mut new_at: SmallVec<[Index; 4]> = SmallVec::new();
+                let mut new_at: Vec<Index> = Vec::new();
                 for index in at {
                     let whole = index.as_axis().and_then(form);
                     new_at.push(match (whole, index) {

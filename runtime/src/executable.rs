@@ -5,7 +5,7 @@ use crate::codegen::{Generator, Listing, recipe};
 use crate::cut::Cut;
 use crate::float_mode::Flushing;
 use crate::isa::Isa;
-use crate::memory::{ALIGNMENT, AlignedBytes};
+use crate::memory::{self, ALIGNMENT, AlignedBytes};
 use fusewright_ir::diagnostic::Diagnostic;
 use fusewright_ir::kernel::BufferId;
 use fusewright_ir::plan::{Place, Plan, Port, Step};
@@ -144,6 +144,8 @@ impl Executable {
             }
         }
         run_setup(&plan, &setup, &constants, find)?;
+        drop(setup);
+        memory::give_back();
         Ok(Executable { plan, steps, constants, code_bytes, listings, _code: code })
     }
 

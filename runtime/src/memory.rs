@@ -56,10 +56,22 @@ impl AlignedBytes {
     /// # Panics
     /// If they do not fit.
     pub fn write(&mut self, offset: usize, data: &Data) {
-        let bytes = data.len() * data.dtype().bytes();
-        assert!(offset <= self.bytes && bytes <= self.bytes - offset, "the bytes fit");
-        // SAFETY: the range was just checked to be inside the allocation, and `&mut self` excludes other users; `data` has
-        // so many bytes, initialised and without padding.
-        unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), self.as_mut_ptr().add(offset), bytes) }
+        let bytes = data.bytes();
+        self.bytes_mut()[offset..][..bytes.len()].copy_from_slice(bytes);
+    }
+}
+
+/// Gives memory that was freed, and that the allocator keeps for later, back to the system where the allocator has a
+/// function for it: a compilation frees several MiB in small pieces, and a session may live for long.
+pub fn give_back() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        unsafe extern "C" {
+            /// malloc_trim(3)
+            fn malloc_trim(pad: usize) -> i32;
+        }
+        // SAFETY: a function of glibc, which the standard library links; it takes the allocator's own locks and touches
+        // nothing that is in use.
+        unsafe { malloc_trim(0) };
     }
 }

@@ -75,10 +75,9 @@ impl State {
     /// A copy of a tensor, in row-major order.
     pub fn get(&self, name: &str) -> Option<Tensor> {
         let slot = self.slots.get(name)?;
-        let size = slot.dtype.bytes();
+        let mut bytes = vec![0; slot.dtype.bytes() * slot.dims.iter().product::<usize>()];
         let own = &self.bytes.bytes()[slot.offset..];
-        let mut bytes = Vec::with_capacity(size * slot.dims.iter().product::<usize>());
-        slot.for_each_place(|place| bytes.extend_from_slice(&own[place * size..(place + 1) * size]));
+        slot.copy_elements(|element, place| (place, element), own, &mut bytes);
         Some(Tensor::new(&slot.dims, Data::from_bytes(slot.dtype, &bytes)))
     }
 
@@ -97,14 +96,8 @@ impl State {
             self.bytes.write(slot.offset, tensor.data());
             return Ok(());
         }
-        let (size, bytes) = (slot.dtype.bytes(), tensor.data().to_bytes());
         let own = &mut self.bytes.bytes_mut()[slot.offset..];
-        let mut elements = bytes.chunks_exact(size);
-        slot.for_each_place(|place| {
-            if let Some(element) = elements.next() {
-                own[place * size..(place + 1) * size].copy_from_slice(element);
-            }
-        });
+        slot.copy_elements(|element, place| (element, place), tensor.data().bytes(), own);
         Ok(())
     }
 
@@ -131,22 +124,58 @@ impl State {
 }
 
 impl Slot {
-    /// Calls `visit` with the place of every element, in row-major order of the elements.
-    fn for_each_place(&self, mut visit: impl FnMut(usize)) {
-        let strides = self.layout.strides(&self.dims);
-        let count: usize = self.dims.iter().product();
-        let (mut index, mut place) = (vec![0; self.dims.len()], self.layout.origin(&self.dims));
-        for _ in 0..count {
-            visit(place);
-            for axis in (0..index.len()).rev() {
-                index[axis] += 1;
-                place += strides[axis];
-                if index[axis] < self.dims[axis] {
-                    break;
+    /// Copies every element between its number in row-major order and its place; `direction` gives from and to.
+    fn copy_elements(&self, direction: impl Fn(usize, usize) -> (usize, usize), from: &[u8], to: &mut [u8]) {
+        match self.dtype.bytes() {
+            1 => self.copy_sized::<1>(direction, from, to),
+            4 => self.copy_sized::<4>(direction, from, to),
+            _ => self.copy_sized::<8>(direction, from, to),
+        }
+    }
+
+    fn copy_sized<const SIZE: usize>(
+        &self,
+        direction: impl Fn(usize, usize) -> (usize, usize),
+        from: &[u8],
+        to: &mut [u8],
+    ) {
+        let ((from, _), (to, _)) = (from.as_chunks::<SIZE>(), to.as_chunks_mut::<SIZE>());
+        self.for_each(|element, place| {
+            let (source, target) = direction(element, place);
+            to[target] = from[source];
+        });
+    }
+
+    /// Calls `visit` with the number in row-major order and the place of every element: a line of the cache along the axis
+    /// that is contiguous in memory at a time, so that each line is visited once.
+    fn for_each(&self, mut visit: impl FnMut(usize, usize)) {
+        let (places, n_axes) = (self.layout.strides(&self.dims), self.dims.len());
+        let Some(along) = (0..n_axes).rev().min_by_key(|&axis| (self.dims[axis] == 1, places[axis])) else {
+            return visit(0, self.layout.origin(&self.dims));
+        };
+        let numbers: Vec<usize> = (0..n_axes).map(|axis| self.dims[axis + 1..].iter().product()).collect();
+        let others: usize = (0..n_axes).filter(|&axis| axis != along).map(|axis| self.dims[axis]).product();
+        for begin in (0..self.dims[along]).step_by(LINE) {
+            let end = (begin + LINE).min(self.dims[along]);
+            let mut index = vec![0; n_axes];
+            let (mut number, mut place) = (0, self.layout.origin(&self.dims));
+            for _ in 0..others {
+                for i in begin..end {
+                    visit(number + i * numbers[along], place + i * places[along]);
                 }
-                place -= strides[axis] * index[axis];
-                index[axis] = 0;
+                for axis in (0..n_axes).rev().filter(|&axis| axis != along) {
+                    index[axis] += 1;
+                    (number, place) = (number + numbers[axis], place + places[axis]);
+                    if index[axis] < self.dims[axis] {
+                        break;
+                    }
+                    (number, place) = (number - numbers[axis] * index[axis], place - places[axis] * index[axis]);
+                    index[axis] = 0;
+                }
             }
         }
     }
 }
+
+/// The f32 that a line of the cache holds.
+const LINE: usize = 16;

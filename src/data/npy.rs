@@ -263,7 +263,7 @@ mod tests {
         ] {
             let mut bytes = Vec::new();
             encode(&tensor, &mut bytes).unwrap();
-            assert_eq!((bytes.len() - tensor.data().to_bytes().len()) % 64, 0);
+            assert_eq!((bytes.len() - tensor.data().bytes().len()) % 64, 0);
             assert_eq!(parse(&bytes).unwrap(), tensor);
             for end in 0..bytes.len() {
                 assert!(parse(&bytes[..end]).is_err(), "cut at {end}");

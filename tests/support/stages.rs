@@ -292,7 +292,7 @@ fn run(stage: &str, plan: Plan, isa: Isa, given: &BTreeMap<String, Tensor>, tria
     let mut session = Session::new(executable);
     let first = outputs_of(&mut session, given).map_err(fail)?;
     let second = outputs_of(&mut session, given).map_err(fail)?;
-    let bits = |tensors: &[Tensor]| tensors.iter().map(|tensor| tensor.data().to_bytes()).collect::<Vec<_>>();
+    let bits = |tensors: &[Tensor]| tensors.iter().map(|tensor| tensor.data().bytes().to_vec()).collect::<Vec<_>>();
     if bits(&first) != bits(&second) {
         return Err(fail("a second run gives other bits".to_string()));
     }

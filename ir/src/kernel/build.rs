@@ -86,7 +86,7 @@ impl KernelBuilder {
         at: impl IntoIterator<Item = impl Into<Index>>,
         outside: impl Into<Option<Literal>>,
     ) -> ScalarId {
-        let at: SmallVec<[Index; 4]> = at.into_iter().map(Into::into).collect();
+        let at: Vec<Index> = at.into_iter().map(Into::into).collect();
         debug_assert_eq!(at.len(), from.dims.len(), "one index an axis");
         self.scalar(Scalar::Load { buffer: from.buffer, at, outside: outside.into() }, from.dtype)
     }
@@ -199,7 +199,7 @@ impl KernelBuilder {
         at: impl IntoIterator<Item = impl Into<Index>>,
         value: ScalarId,
     ) {
-        let at: SmallVec<[Index; 4]> = at.into_iter().map(Into::into).collect();
+        let at: Vec<Index> = at.into_iter().map(Into::into).collect();
         debug_assert_eq!(at.len(), to.dims.len(), "one index an axis");
         debug_assert_eq!(to.dtype, self.dtype(value), "the buffer holds what is stored");
         let (inner, buffer) = (inner.into(), to.buffer);

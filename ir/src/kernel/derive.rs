@@ -6,7 +6,7 @@
 
 use super::formula::{Formula, IntoTerm, Term};
 use super::{BinaryOp, CompareOp, KernelBuilder, Scalar, ScalarId, UnaryOp};
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 use std::f64::consts::{FRAC_2_SQRT_PI, PI};
 
 /// A derivative.
@@ -25,7 +25,7 @@ pub enum Slope {
 pub fn derivative(k: &mut KernelBuilder, of: ScalarId, by: ScalarId) -> Slope {
     let body: Vec<(ScalarId, Scalar)> =
         k.scalars().reachable([of]).into_iter().map(|id| (id, k.scalars().get(id).clone())).collect();
-    let mut slopes: HashMap<ScalarId, Slope> = HashMap::new();
+    let mut slopes: FxHashMap<ScalarId, Slope> = FxHashMap::default();
     for (id, scalar) in body {
         let slope = if id == by { Slope::One } else { rule(k, id, &scalar, |id| slopes[&id]) };
         slopes.insert(id, slope);

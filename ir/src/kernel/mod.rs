@@ -95,7 +95,7 @@ pub struct Store {
     /// What is written.
     pub buffer: BufferId,
     /// Where; every index is inside the buffer.
-    pub at: SmallVec<[Index; 4]>,
+    pub at: Vec<Index>,
     /// The value written.
     pub value: ScalarId,
     /// Whether it replaces what is there or is added to it.
@@ -112,6 +112,12 @@ pub enum Combine {
 }
 
 impl Kernel {
+    /// The same loops, folds and stores, for scalars that are yet to be made.
+    pub fn without_scalars(&self) -> Kernel {
+        let (outer, folds, stores) = (self.outer.clone(), self.folds.clone(), self.stores.clone());
+        Kernel { outer, folds, stores, body: ScalarDag::default() }
+    }
+
     /// The extents of `outer` followed by those of `inner`: the space that axes index within a fold or store.
     pub fn space(&self, inner: &Space) -> Space {
         self.outer.iter().chain(inner).copied().collect()

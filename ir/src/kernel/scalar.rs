@@ -4,8 +4,10 @@
 use super::BufferId;
 use super::index::{Affine, Index};
 use crate::tensor::DType;
+use hashbrown::hash_table::{Entry, HashTable};
+use rustc_hash::FxBuildHasher;
 use smallvec::SmallVec;
-use std::collections::HashMap;
+use std::hash::BuildHasher;
 
 /// Names a scalar of one [`ScalarDag`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -191,7 +193,7 @@ pub enum Scalar {
         /// What is read.
         buffer: BufferId,
         /// Where.
-        at: SmallVec<[Index; 4]>,
+        at: Vec<Index>,
         /// The value beyond the edges; `None` where every affine or table index is proven inside.
         outside: Option<Literal>,
     },
@@ -262,19 +264,22 @@ impl Scalar {
 pub struct ScalarDag {
     nodes: Vec<Scalar>,
     types: Vec<DType>,
-    known: HashMap<Scalar, ScalarId>,
+    /// The scalars, to be found by what they are.
+    known: HashTable<ScalarId>,
 }
 
 impl ScalarDag {
     /// The scalar of this form and type, made where it is new. `dtype` is that of the result.
     pub fn intern(&mut self, scalar: Scalar, dtype: DType) -> ScalarId {
-        if let Some(&id) = self.known.get(&scalar) {
-            return id;
-        }
-        let id = ScalarId(self.nodes.len() as u32);
-        self.nodes.push(scalar.clone());
+        let hash_of = |scalar: &Scalar| FxBuildHasher.hash_one(scalar);
+        let same = |id: &ScalarId| self.nodes[id.0 as usize] == scalar;
+        let rehash = |id: &ScalarId| hash_of(&self.nodes[id.0 as usize]);
+        let id = match self.known.entry(hash_of(&scalar), same, rehash) {
+            Entry::Occupied(known) => return *known.get(),
+            Entry::Vacant(place) => *place.insert(ScalarId(self.nodes.len() as u32)).get(),
+        };
+        self.nodes.push(scalar);
         self.types.push(dtype);
-        self.known.insert(scalar, id);
         id
     }
 

@@ -1,7 +1,7 @@
 //! What must hold of every program. A fault here is a bug of the compiler, told to those who mend it.
 
 use super::*;
-use std::collections::HashSet;
+use rustc_hash::FxHashSet;
 
 /// Checks types, axes, folds, indices and the order of kernels.
 ///
@@ -294,7 +294,7 @@ impl Check<'_> {
         if points > FEW_POINTS || !self.faults.is_empty() {
             return;
         }
-        let mut written = HashSet::new();
+        let mut written = FxHashSet::default();
         for store in stores {
             for point in crate::tensor::points(&kernel.space(&store.inner)) {
                 let at: SmallVec<[i64; 4]> = store

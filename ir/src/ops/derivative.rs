@@ -8,7 +8,7 @@ use crate::graph::ValueId;
 use crate::jet::Jet;
 use crate::kernel::formula::{Formula, Term};
 use crate::kernel::{Affine, Index, KernelBuilder, Literal, ScalarDag, ScalarId, Slope, derivative};
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 /// A function f of scalars x, differentiated step by step: with g0 = f(x), step k is `g(k) = u(k) * d g(k-1) / d by(k)`,
 /// where `by` names an operand among x, u(1), u(2) and so on. Operands are x, then one u a step; they broadcast.
@@ -113,7 +113,7 @@ fn moved(
     places: &[ScalarId],
     operands: &[ScalarId],
 ) -> ScalarId {
-    let mut new: HashMap<ScalarId, ScalarId> = places.iter().copied().zip(operands.iter().copied()).collect();
+    let mut new: FxHashMap<ScalarId, ScalarId> = places.iter().copied().zip(operands.iter().copied()).collect();
     for id in from.reachable([value]) {
         if !new.contains_key(&id) {
             let scalar = from.get(id).map(|operand| new[&operand], Affine::clone);

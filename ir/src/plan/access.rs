@@ -1,7 +1,7 @@
 //! What kernels read and write, index by index: the facts that layouts, halos and schedules are chosen and checked by.
 
 use super::Layout;
-use crate::kernel::{Affine, Axis, BufferId, Combine, Index, Kernel, Literal, Scalar, ScalarDag, ScalarId, Space};
+use crate::kernel::{Affine, Axis, BufferId, Combine, Index, Kernel, Literal, Scalar, ScalarId, Space};
 
 /// A part of a kernel with a space of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,7 +174,7 @@ pub fn is_proven(at: &[Index], extents: &[usize], layout: &Layout, dims: &[usize
 /// The same kernel with each scalar replaced by what `change` makes of it, its operands renamed already. Scalars that
 /// nothing needs are left out.
 pub fn with_scalars(kernel: &Kernel, change: impl Fn(ScalarId, Scalar) -> Scalar) -> Kernel {
-    let mut result = Kernel { body: ScalarDag::default(), ..kernel.clone() };
+    let mut result = kernel.without_scalars();
     let mut renamed = vec![ScalarId(u32::MAX); kernel.body.len()];
     for id in kernel.live() {
         let scalar = kernel.body.get(id).map(|id| renamed[id.0 as usize], Affine::clone);

@@ -95,7 +95,7 @@ impl Bytes<'_> {
 
     /// Puts the elements of a buffer, which are in row-major order, where its layout wants them.
     fn give(&mut self, id: BufferId, data: &Data) {
-        let bytes = data.to_bytes();
+        let bytes = data.bytes();
         let buffer = self.plan.buffer(id);
         let size = buffer.dtype.bytes();
         let places = row_major(&buffer.dims).map(|index| buffer.layout.element(&buffer.dims, &index));

@@ -14,7 +14,7 @@
 use super::greedy::Packing;
 use super::problem::{Block, Problem, independent};
 use super::tactics::{SectionRule, Tactic, scramble};
-use std::collections::HashSet;
+use rustc_hash::FxHashSet;
 use std::ops::Range;
 use std::time::Instant;
 
@@ -55,7 +55,7 @@ pub(super) struct Search<'a> {
     /// Position of each block in the order of the tactic's block rule.
     rank: Vec<usize>,
     /// Fingerprints of states that have no solution within `capacity`.
-    refuted: HashSet<u128>,
+    refuted: FxHashSet<u128>,
     /// By section; valid between `measure` and the next node.
     levels: Vec<Level>,
 }
@@ -92,7 +92,7 @@ impl<'a> Search<'a> {
             step_limit: 0,
             section_rule: SectionRule::LeastSlack,
             rank: Vec::new(),
-            refuted: HashSet::new(),
+            refuted: FxHashSet::default(),
             levels: Vec::new(),
             part,
         }

@@ -9,8 +9,8 @@ use super::machine::Machine;
 use fusewright_ir::kernel::{Axis, BinaryOp, BufferId, FoldKind, Index, Kernel, Role, Scalar, ScalarId};
 use fusewright_ir::plan::Layout;
 use fusewright_ir::plan::access::{Part, Read, depends, plain, reads, with_reads_renamed};
+use rustc_hash::FxHashSet;
 use smallvec::SmallVec;
-use std::collections::HashSet;
 
 /// A copy to another layout pays where the kernels that want it do so many operations for every element.
 const PAYS: u64 = 32;
@@ -306,7 +306,7 @@ fn inherit(draft: &Draft, inner: &mut [Option<usize>]) {
         let along = |at: &[Index], extents: &[usize], limit: usize| -> Along {
             at.iter().map(|index| finest(index, extents, limit)).collect()
         };
-        let mut known: HashSet<(BufferId, Along, BufferId, Along)> = HashSet::new();
+        let mut known: FxHashSet<(BufferId, Along, BufferId, Along)> = FxHashSet::default();
         let reads = reads(kernel);
         for (i, store) in kernel.stores.iter().enumerate() {
             let extents = kernel.space(&store.inner);

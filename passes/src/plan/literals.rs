@@ -4,7 +4,7 @@
 use crate::merge::compacted;
 use fusewright_ir::kernel::{BinaryOp, Kernel, Literal, Program, Scalar, ScalarId, UnaryOp};
 use fusewright_ir::plan::access::with_scalars;
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 /// The program with such scalars as literals.
 pub fn compute(mut program: Program) -> Program {
@@ -18,7 +18,7 @@ pub fn compute(mut program: Program) -> Program {
 
 /// The kernel with literals, where anything changes.
 fn computed(kernel: &Kernel) -> Option<Kernel> {
-    let mut numbers: HashMap<ScalarId, f32> = HashMap::new();
+    let mut numbers: FxHashMap<ScalarId, f32> = FxHashMap::default();
     let mut changed = false;
     for id in kernel.live() {
         let scalar = kernel.body.get(id);

@@ -5,8 +5,9 @@
 
 use super::draft::Draft;
 use fusewright_ir::kernel::{BufferId, Combine};
+use rustc_hash::FxHashSet;
 use smallvec::SmallVec;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 
 /// Sequences kept at each step.
 const BEAM: usize = 8;
@@ -170,7 +171,7 @@ impl Problem {
             // Sequences of the same jobs leave the same memory live: the lower peak wins, and of equals the one that
             // keeps to the order given.
             next.sort_by_key(|state| (state.peak, state.live, state.rank, state.newest));
-            let mut seen = HashSet::new();
+            let mut seen = FxHashSet::default();
             next.retain(|state| seen.insert(state.done.clone()));
             next.truncate(BEAM);
             for state in &mut next {

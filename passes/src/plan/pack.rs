@@ -11,8 +11,7 @@ use crate::merge;
 use fusewright_ir::kernel::{Affine, Axis, BufferId, BufferInfo, Index, Kernel, KernelBuilder, Role, Scalar, ScalarId};
 use fusewright_ir::plan::access::{Part, Read, any_depends, is_proven, plain, reads, stride, with_scalars};
 use fusewright_ir::plan::{Block, Layout, Schedule, Vector};
-use smallvec::SmallVec;
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 /// The loads of a kernel that may be packed: constants at plain affine places that are proven to be inside. A load that
 /// several parts need runs over outer axes only.
@@ -59,7 +58,7 @@ pub fn movable(draft: &Draft, kernel: &Kernel) -> Vec<ScalarId> {
 #[derive(PartialEq, Eq, Hash)]
 struct Packing {
     source: BufferId,
-    at: SmallVec<[Index; 4]>,
+    at: Vec<Index>,
     dims: Vec<usize>,
     layout: Layout,
 }
@@ -67,7 +66,7 @@ struct Packing {
 /// Packs what scheduled kernels read in another order than their vectors like. Constants are packed once; what is
 /// computed in each call is packed right before its first use.
 pub fn all(draft: &mut Draft) {
-    let mut known: HashMap<Packing, BufferId> = HashMap::new();
+    let mut known: FxHashMap<Packing, BufferId> = FxHashMap::default();
     let mut setup = Vec::new();
     let mut added = Vec::new();
     let uses = draft.uses();
@@ -77,7 +76,7 @@ pub fn all(draft: &mut Draft) {
         }
         let kernel = draft.kernels[k].kernel().clone();
         let schedule = draft.kernels[k].schedule.clone();
-        let mut replaced: HashMap<ScalarId, Scalar> = HashMap::new();
+        let mut replaced: FxHashMap<ScalarId, Scalar> = FxHashMap::default();
         let mut loose = packable(draft, &kernel);
         loose.extend(movable(draft, &kernel));
         for read in reads(&kernel).iter().filter(|read| loose.contains(&read.id)) {

@@ -15,8 +15,8 @@ use fusewright_ir::kernel::{
 };
 use fusewright_ir::plan::access::{any_depends, plain};
 use fusewright_ir::tensor::DType;
+use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
-use std::collections::HashMap;
 
 /// More results than this keep several threads busy as they are.
 const FEW_RESULTS: usize = 128;
@@ -151,9 +151,9 @@ struct Splitting<'a> {
 /// A kernel being built from pieces of another: the scalars that were taken over.
 struct Target {
     kernel: Kernel,
-    taken: HashMap<ScalarId, ScalarId>,
+    taken: FxHashMap<ScalarId, ScalarId>,
     /// The results of folds that the kernel itself has, by fold of the old kernel and part.
-    own: HashMap<(u32, u32), ScalarId>,
+    own: FxHashMap<(u32, u32), ScalarId>,
 }
 
 impl Splitting<'_> {
@@ -272,7 +272,7 @@ impl Splitting<'_> {
     fn store(&self, target: &mut Target, store: &Store, n_axes: usize) {
         debug_assert_eq!(target.kernel.outer.len(), n_axes, "axes keep their numbers");
         let value = self.take(target, store.value, &Affine::from);
-        let mut at = SmallVec::new();
+        let mut at = Vec::new();
         for index in &store.at {
             if let Index::Computed(id) = index {
                 self.take(target, *id, &Affine::from);
@@ -317,7 +317,7 @@ impl Splitting<'_> {
 
 impl Target {
     fn over(outer: Space) -> Target {
-        Target { kernel: Kernel { outer, ..Kernel::default() }, taken: HashMap::new(), own: HashMap::new() }
+        Target { kernel: Kernel { outer, ..Kernel::default() }, taken: FxHashMap::default(), own: FxHashMap::default() }
     }
 
     /// Adds a fold in the place of the old kernel's fold `number`.

@@ -21,8 +21,8 @@ use fusewright_ir::plan::edges::Edges;
 use fusewright_ir::plan::{Layout, Plan, Schedule, Step};
 use fusewright_ir::tensor::DType;
 use leaf::Leaf;
-use leaf::x64::{self, Form};
-use std::collections::HashMap;
+use leaf::x64::{Assembled, Assembler, Form};
+use rustc_hash::FxHashMap;
 
 /// A buffer as one nest sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -75,8 +75,8 @@ pub fn recipe(plan: &Plan, step: &Step) -> (Recipe, Vec<BufferId>) {
 }
 
 fn renumber(kernel: &Kernel, number: impl Fn(BufferId) -> BufferId) -> Kernel {
-    let mut result = Kernel { body: Default::default(), ..kernel.clone() };
-    let mut renamed = HashMap::new();
+    let mut result = kernel.without_scalars();
+    let mut renamed = FxHashMap::default();
     for id in kernel.live() {
         let mut scalar = kernel.body.get(id).map(|id| renamed[&id], Clone::clone);
         if let Scalar::Load { buffer, .. } = &mut scalar {
@@ -101,7 +101,7 @@ pub struct Generator {
     context: Context,
     frontend: FunctionBuilderContext,
     leaves: Leaves,
-    known: HashMap<Recipe, FuncId>,
+    known: FxHashMap<Recipe, FuncId>,
     bytes: usize,
     /// The Cranelift IR and assembly of each function, where asked for.
     pub listings: Vec<Listing>,
@@ -126,9 +126,9 @@ impl Generator {
         if !isa.is_available() {
             return Err(format!("this machine does not have {isa}"));
         }
-        let leaf_form = match isa {
-            Isa::Avx512 => Some(Form::Zmm),
-            Isa::Avx2 => Some(Form::Ymm),
+        let assembler = match isa {
+            Isa::Avx512 => Some(Assembler::new(Form::Zmm)),
+            Isa::Avx2 => Some(Assembler::new(Form::Ymm)),
             Isa::Portable => None,
         };
         let mut flags = settings::builder();
@@ -148,8 +148,8 @@ impl Generator {
         builder.memory_provider(Box::new(memory));
         let module = JITModule::new(builder);
         let context = module.make_context();
-        let leaves = Leaves::new(&module, leaf_form, keep_listings);
-        let (known, listings) = (HashMap::new(), Vec::new());
+        let leaves = Leaves::new(&module, assembler, keep_listings);
+        let (known, listings) = (FxHashMap::default(), Vec::new());
         Ok(Generator {
             module,
             context,
@@ -209,23 +209,23 @@ impl Generator {
 
 /// The leaves of a module; equal ones are emitted once.
 pub struct Leaves {
-    /// Wide vectors; none for those that Cranelift has.
-    form: Option<Form>,
+    /// Of wide vectors; none for those that Cranelift has.
+    assembler: Option<Assembler>,
     context: Context,
     frontend: FunctionBuilderContext,
-    known: HashMap<Leaf, FuncId>,
+    known: FxHashMap<Leaf, FuncId>,
     bytes: usize,
     keep_listings: bool,
     listings: Vec<Listing>,
 }
 
 impl Leaves {
-    fn new(module: &JITModule, form: Option<Form>, keep_listings: bool) -> Leaves {
+    fn new(module: &JITModule, assembler: Option<Assembler>, keep_listings: bool) -> Leaves {
         Leaves {
-            form,
+            assembler,
             context: module.make_context(),
             frontend: FunctionBuilderContext::new(),
-            known: HashMap::new(),
+            known: FxHashMap::default(),
             bytes: 0,
             keep_listings,
             listings: Vec::new(),
@@ -240,8 +240,9 @@ impl Leaves {
         if let Some(&id) = self.known.get(&leaf) {
             return id;
         }
-        let id = match self.form {
-            Some(form) => self.assemble(module, &leaf, form),
+        let assembled = self.assembler.as_mut().map(|assembler| assembler.assemble(&leaf, self.keep_listings));
+        let id = match assembled {
+            Some(assembled) => self.define(module, &leaf, assembled),
             None => self.compile(module, &leaf),
         };
         self.known.insert(leaf, id);
@@ -250,12 +251,12 @@ impl Leaves {
 
     /// The lanes of the vectors that leaves are to be made for.
     pub fn width(&self) -> usize {
-        self.form.map_or(leaf::clif::WIDTH, Form::width)
+        self.assembler.as_ref().map_or(leaf::clif::WIDTH, Assembler::width)
     }
 
     /// Whether leaves can write past the caches.
     pub fn streams(&self) -> bool {
-        self.form.is_some()
+        self.assembler.is_some()
     }
 
     fn declare(&self, module: &mut JITModule, signature: &Signature) -> FuncId {
@@ -263,11 +264,10 @@ impl Leaves {
         module.declare_function(&name, Linkage::Local, signature).expect("names are fresh")
     }
 
-    fn assemble(&mut self, module: &mut JITModule, leaf: &Leaf, form: Form) -> FuncId {
+    fn define(&mut self, module: &mut JITModule, leaf: &Leaf, Assembled { bytes, listing }: Assembled) -> FuncId {
         let mut signature = module.make_signature();
         signature.params = vec![AbiParam::new(types::I64); leaf.parameters];
         let id = self.declare(module, &signature);
-        let x64::Assembled { bytes, listing } = x64::assemble(leaf, form, self.keep_listings);
         if let Err(error) = module.define_function_bytes(id, CODE_ALIGNMENT, &bytes, &[]) {
             panic!("leaf: {}", describe(&error));
         }

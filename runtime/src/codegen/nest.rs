@@ -12,8 +12,8 @@ use cranelift_module::Module;
 use fusewright_ir::kernel::{Axis, Combine, FoldKind, ScalarId, Space};
 use fusewright_ir::plan::edges::Edges;
 use fusewright_ir::tensor::DType;
+use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
-use std::collections::HashMap;
 use std::ops::Range;
 
 /// The state of emitting one nest.
@@ -28,7 +28,7 @@ pub struct Emitter<'a, 'f> {
     /// The results of the folds done so far.
     pub(super) folded: Vec<SmallVec<[Value; 2]>>,
     /// Scalars computed at the point at hand.
-    pub(super) known: HashMap<ScalarId, Value>,
+    pub(super) known: FxHashMap<ScalarId, Value>,
     /// The extents of the axes of the fold or store at hand.
     pub(super) extents: Space,
     /// The axis whose neighbours share a vector; none where points are computed one at a time.
@@ -99,7 +99,7 @@ pub fn emit(
         bases,
         axes: vec![None; recipe.kernel.outer.len() + n_inner],
         folded: Vec::new(),
-        known: HashMap::new(),
+        known: FxHashMap::default(),
         extents: Space::new(),
         lane,
         edges: edges.unwrap_or_default(),

@@ -12,8 +12,8 @@ use fusewright_ir::kernel::{
     Affine, Axis, BufferId, BufferInfo, FoldKind, Index, Kernel, KernelBuilder, Literal, NamedKernel, Program, Role,
     Scalar, ScalarId,
 };
+use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
-use std::collections::HashMap;
 
 /// Which transform each window of a convolution gets, in the order of its windows.
 pub type Tooms = SmallVec<[Toom; 2]>;
@@ -265,7 +265,7 @@ impl Build<'_> {
                 }
             };
             let place = |affine: &Affine| affine.substitute(form);
-            let mut renamed: HashMap<ScalarId, ScalarId> = HashMap::new();
+            let mut renamed: FxHashMap<ScalarId, ScalarId> = FxHashMap::default();
             for &id in &epilogue {
                 let new = match kernel.body.get(id) {
                     Scalar::Folded { .. } => value,
@@ -311,7 +311,7 @@ impl Build<'_> {
     }
 }
 
-fn substituted(at: &[Index], form: impl Fn(Axis) -> Affine + Copy) -> SmallVec<[Index; 4]> {
+fn substituted(at: &[Index], form: impl Fn(Axis) -> Affine + Copy) -> Vec<Index> {
     at.iter().map(|index| index.map(|affine| affine.substitute(form), |id| id)).collect()
 }
 

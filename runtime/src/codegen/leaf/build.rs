@@ -18,8 +18,8 @@ use fusewright_ir::kernel::{Affine, Axis, BinaryOp, BufferId, FoldKind, Index, S
 use fusewright_ir::plan;
 use fusewright_ir::plan::access::alternating;
 use fusewright_ir::plan::edges::Edges;
+use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
-use std::collections::{HashMap, HashSet};
 
 /// A leaf and what its parameters are.
 #[derive(Clone, Debug)]
@@ -81,8 +81,8 @@ pub fn build(
         edges,
         parameters: Vec::new(),
         positions: vec![Position::At(0); n_outer + MOST_INNER],
-        scopes: vec![HashMap::new()],
-        folded: HashMap::new(),
+        scopes: vec![FxHashMap::default()],
+        folded: FxHashMap::default(),
         depends: dependencies(recipe),
         lanes: width,
         pairs: pairs(recipe, lane),
@@ -161,8 +161,8 @@ struct Builder<'a> {
     /// By axis; those of outer axes stay 0: they are in the parameters.
     positions: Vec<Position>,
     /// Values known in each open loop, the outermost first.
-    scopes: Vec<HashMap<(ScalarId, Point), Value>>,
-    folded: HashMap<(u32, u32, Point), Vector>,
+    scopes: Vec<FxHashMap<(ScalarId, Point), Value>>,
+    folded: FxHashMap<(u32, u32, Point), Vector>,
     depends: Vec<u64>,
     /// Lanes in use of the vector at hand, along an inner lane axis.
     lanes: usize,
@@ -367,17 +367,22 @@ impl Builder<'_> {
             let lane = [self.lane];
             self.hoist(&roots, &lane);
         }
-        let (id, _) = self.writer.begin_loop(&[]);
-        self.stretch.step = Some((id, chunk as i64));
-        self.scopes.push(HashMap::new());
-        all(self);
-        self.scopes.pop();
-        self.writer.end_loop(id, (length / chunk) as u64, &[], &[], &[]);
-        self.stretch = Stretch { begin: length / chunk * chunk, length: length % chunk, step: None };
-        if self.stretch.length > 0 {
-            self.scopes.push(HashMap::new());
-            all(self);
-            self.scopes.pop();
+        let part = |builder: &mut Self, stretch: Stretch| {
+            builder.stretch = stretch;
+            builder.scopes.push(FxHashMap::default());
+            all(builder);
+            builder.scopes.pop();
+        };
+        let steps = length / chunk;
+        if steps == 1 {
+            part(self, self.stretch);
+        } else {
+            let (id, _) = self.writer.begin_loop(&[]);
+            part(self, Stretch { step: Some((id, chunk as i64)), ..self.stretch });
+            self.writer.end_loop(id, steps as u64, &[], &[], &[]);
+        }
+        if !length.is_multiple_of(chunk) {
+            part(self, Stretch { begin: steps * chunk, length: length % chunk, step: None });
         }
     }
 
@@ -385,7 +390,7 @@ impl Builder<'_> {
     /// put them so that few are needed at a time.
     fn stores_in_order(&mut self) {
         let kernel = &self.recipe.kernel;
-        let mut stored: HashMap<ScalarId, Vec<(usize, Linear)>> = HashMap::new();
+        let mut stored: FxHashMap<ScalarId, Vec<(usize, Linear)>> = FxHashMap::default();
         for (number, store) in kernel.stores.iter().enumerate() {
             let form = linear(self.recipe, self.lane, store.buffer, &store.at).expect("checked by supported");
             stored.entry(store.value).or_default().push((number, form));
@@ -488,7 +493,7 @@ impl Builder<'_> {
             let mut carried = starts.to_vec();
             for i in 0..extent {
                 self.positions[axis.0 as usize] = Position::At(i as i64);
-                self.scopes.push(HashMap::new());
+                self.scopes.push(FxHashMap::default());
                 carried = self.loops(inner, rest, roots, &carried, body);
                 self.scopes.pop();
             }
@@ -497,7 +502,7 @@ impl Builder<'_> {
         self.hoist(roots, order);
         let (id, inside) = self.writer.begin_loop(starts);
         self.positions[axis.0 as usize] = Position::Loop { id, stride: 1, offset: 0 };
-        self.scopes.push(HashMap::new());
+        self.scopes.push(FxHashMap::default());
         let next = self.loops(inner, rest, roots, &inside, body);
         self.scopes.pop();
         self.writer.end_loop(id, extent as u64, starts, &inside, &next)
@@ -518,24 +523,21 @@ impl Builder<'_> {
         let lane_axis = [self.lane];
         self.hoist(roots, &lane_axis);
         self.lanes = width;
-        if extent >= step {
+        let steps = (extent / step) as u64;
+        if steps == 1 {
+            carried = self.chains(chains, Position::At, &carried, body);
+        } else if steps > 1 {
             let (id, inside) = self.writer.begin_loop(&carried);
-            self.scopes.push(HashMap::new());
-            let mut next = inside.clone();
-            for chain in 0..chains {
-                let offset = (chain * width) as i64;
-                self.positions[lane] = Position::Loop { id, stride: step as i64, offset };
-                next = body(self, chain, &next);
-            }
-            self.scopes.pop();
-            carried = self.writer.end_loop(id, (extent / step) as u64, &carried, &inside, &next);
+            let place = |offset| Position::Loop { id, stride: step as i64, offset };
+            let next = self.chains(chains, place, &inside, body);
+            carried = self.writer.end_loop(id, steps, &carried, &inside, &next);
         }
         let mut done = extent / step * step;
         let mut chain = 0;
         while done < extent {
             self.lanes = (extent - done).min(width);
             self.positions[lane] = Position::At(done as i64);
-            self.scopes.push(HashMap::new());
+            self.scopes.push(FxHashMap::default());
             carried = body(self, chain, &carried);
             self.scopes.pop();
             done += width;
@@ -545,12 +547,31 @@ impl Builder<'_> {
         carried
     }
 
+    /// Neighbouring vectors along an inner lane axis, each at the place of its first lane.
+    fn chains(
+        &mut self,
+        chains: usize,
+        place: impl Fn(i64) -> Position,
+        starts: &[Vector],
+        body: &mut ChainBody<'_, Self>,
+    ) -> Vec<Vector> {
+        let (width, lane) = (self.writer.width(), self.lane.0 as usize);
+        self.scopes.push(FxHashMap::default());
+        let mut carried = starts.to_vec();
+        for chain in 0..chains {
+            self.positions[lane] = place((chain * width) as i64);
+            carried = body(self, chain, &carried);
+        }
+        self.scopes.pop();
+        carried
+    }
+
     /// Computes at every point of the tile what `roots` need that does not depend on the axes of `order`.
     fn hoist(&mut self, roots: &[ScalarId], order: &[Axis]) {
         // An inner lane axis is walked within all others.
         let lane = if self.lane_is_inner() { 1 << self.lane.0 } else { 0 };
         let inside = order.iter().fold(lane, |bits, axis| bits | 1 << axis.0);
-        let (mut seen, mut stack) = (HashSet::new(), roots.to_vec());
+        let (mut seen, mut stack) = (FxHashSet::default(), roots.to_vec());
         while let Some(id) = stack.pop() {
             if !seen.insert(id) || matches!(self.recipe.kernel.body.get(id), Scalar::Const(_)) {
                 continue;

@@ -10,7 +10,7 @@ use cranelift_codegen::ir::{
     Value, types,
 };
 use cranelift_frontend::FunctionBuilder;
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 /// The lanes of a vector.
 pub const WIDTH: usize = 4;
@@ -20,8 +20,8 @@ pub fn lower(leaf: &Leaf, b: &mut FunctionBuilder, parameters: &[Value]) {
     let vectors = vec![None; leaf.counts.vectors as usize];
     let masks = vec![None; leaf.counts.masks as usize];
     let pointers = parameters.iter().enumerate().map(|(i, &value)| ((i, Vec::new()), value)).collect();
-    let (positions, constants) = (HashMap::new(), HashMap::new());
-    let stashed = HashMap::new();
+    let (positions, constants) = (FxHashMap::default(), FxHashMap::default());
+    let stashed = FxHashMap::default();
     let mut lowering = Lowering { b, parameters, vectors, constants, stashed, masks, pointers, positions };
     for (i, inst) in leaf.body.iter().enumerate() {
         lowering.inst(inst);
@@ -43,15 +43,15 @@ struct Lowering<'a, 'f> {
     b: &'a mut FunctionBuilder<'f>,
     parameters: &'a [Value],
     vectors: Vec<Option<Value>>,
-    constants: HashMap<Vector, u32>,
+    constants: FxHashMap<Vector, u32>,
     /// Sums that wait on the stack.
-    stashed: HashMap<Vector, StackSlot>,
+    stashed: FxHashMap<Vector, StackSlot>,
     /// As I32X4: all ones or zeros.
     masks: Vec<Option<Value>>,
     /// Addresses that advance with the open loops.
-    pointers: HashMap<PointerKey, Value>,
+    pointers: FxHashMap<PointerKey, Value>,
     /// Loop positions as I64.
-    positions: HashMap<LoopId, Value>,
+    positions: FxHashMap<LoopId, Value>,
 }
 
 fn bits_flags() -> MemFlagsData {

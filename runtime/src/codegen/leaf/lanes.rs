@@ -4,8 +4,8 @@ use super::{
     Access, Address, Binary, Carried, Compare, Counts, Inst, Leaf, Logic, Loop, LoopId, Mask, Reduction, Shift, Unary,
     Vector,
 };
+use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
-use std::collections::HashMap;
 
 /// Collects the instructions of a leaf.
 #[derive(Debug, Default)]
@@ -16,8 +16,8 @@ pub struct Writer {
     /// The bodies that are open, the outermost first.
     open: Vec<Vec<Inst>>,
     /// What the innermost body has read since it last wrote: windows that overlap read an element once.
-    read: HashMap<(Address, Access), Vector>,
-    constants: HashMap<u32, Vector>,
+    read: FxHashMap<(Address, Access), Vector>,
+    constants: FxHashMap<u32, Vector>,
 }
 
 impl Writer {

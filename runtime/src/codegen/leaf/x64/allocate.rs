@@ -2,7 +2,7 @@
 
 use super::Form;
 use super::machine::{Function, GENERAL, MASK, VECTOR};
-use regalloc2::{Algorithm, MachineEnv, Output, PReg, PRegSet, RegallocOptions};
+use regalloc2::{Algorithm, Ctx, MachineEnv, Output, PReg, PRegSet, RegallocOptions};
 
 /// The general-purpose registers that carry the first parameters (System V ABI, section 3.2.3): rdi, rsi, rdx, rcx, r8, r9.
 pub const PARAMETERS: [usize; 6] = [7, 6, 2, 1, 8, 9];
@@ -16,25 +16,39 @@ pub const CALLEE_SAVED: [usize; 5] = [3, 12, 13, 14, 15];
 /// r10 and r11, which the caller does not expect to be kept either.
 const OTHER: [usize; 2] = [10, 11];
 
-/// Gives every virtual register a place.
-pub fn allocate(function: &Function, form: Form) -> Output {
-    let set = |class, registers: &[usize]| {
-        registers.iter().fold(PRegSet::empty(), |set, &register| set.with(PReg::new(register, class)))
-    };
-    let vectors: Vec<usize> = (0..form.registers()).collect();
-    let caller: Vec<usize> = PARAMETERS.iter().chain(&OTHER).copied().collect();
-    let masks: &[usize] = if form == Form::Zmm { &[1, 2, 3, 4, 5, 6, 7] } else { &[] };
-    let env = MachineEnv {
-        preferred_regs_by_class: [set(GENERAL, &caller), set(VECTOR, &vectors), set(MASK, masks)],
-        non_preferred_regs_by_class: [set(GENERAL, &CALLEE_SAVED), PRegSet::empty(), PRegSet::empty()],
-        scratch_by_class: [None; 3],
-        fixed_stack_slots: Vec::new(),
-    };
-    // Ion: the faster algorithm gives code that is two to five times slower.
-    let options =
-        RegallocOptions { verbose_log: false, validate_ssa: cfg!(debug_assertions), algorithm: Algorithm::Ion };
-    match regalloc2::run(function, &env, &options) {
-        Ok(output) => output,
-        Err(error) => panic!("leaf: registers: {error}"),
+/// Gives the virtual registers of one function after the other their places, in memory that it keeps.
+pub struct Allocator {
+    env: MachineEnv,
+    options: RegallocOptions,
+    context: Ctx,
+}
+
+impl Allocator {
+    /// For the registers of one form.
+    pub fn new(form: Form) -> Allocator {
+        let set = |class, registers: &[usize]| {
+            registers.iter().fold(PRegSet::empty(), |set, &register| set.with(PReg::new(register, class)))
+        };
+        let vectors: Vec<usize> = (0..form.registers()).collect();
+        let caller: Vec<usize> = PARAMETERS.iter().chain(&OTHER).copied().collect();
+        let masks: &[usize] = if form == Form::Zmm { &[1, 2, 3, 4, 5, 6, 7] } else { &[] };
+        let env = MachineEnv {
+            preferred_regs_by_class: [set(GENERAL, &caller), set(VECTOR, &vectors), set(MASK, masks)],
+            non_preferred_regs_by_class: [set(GENERAL, &CALLEE_SAVED), PRegSet::empty(), PRegSet::empty()],
+            scratch_by_class: [None; 3],
+            fixed_stack_slots: Vec::new(),
+        };
+        // Ion: the faster algorithm gives code that is two to five times slower.
+        let options =
+            RegallocOptions { verbose_log: false, validate_ssa: cfg!(debug_assertions), algorithm: Algorithm::Ion };
+        Allocator { env, options, context: Ctx::default() }
+    }
+
+    /// The places of a function's registers.
+    pub fn allocate(&mut self, function: &Function) -> &Output {
+        match regalloc2::run_with_ctx(function, &self.env, &self.options, &mut self.context) {
+            Ok(output) => output,
+            Err(error) => panic!("leaf: registers: {error}"),
+        }
     }
 }

@@ -3,8 +3,8 @@
 use crate::codegen::leaf::Lanes;
 use iced_x86::Code;
 use regalloc2::{Block, InstRange, Operand, PRegSet, RegClass, VReg};
+use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
-use std::collections::HashMap;
 
 /// The class of general-purpose registers.
 pub const GENERAL: RegClass = RegClass::Int;
@@ -142,7 +142,7 @@ pub struct Function {
 pub struct Constants {
     /// Each once.
     pub all: Vec<Vec<u8>>,
-    known: HashMap<Vec<u8>, usize>,
+    known: FxHashMap<Vec<u8>, usize>,
 }
 
 impl Constants {

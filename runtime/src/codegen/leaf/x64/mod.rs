@@ -45,9 +45,27 @@ pub struct Assembled {
     pub listing: String,
 }
 
-/// The code of `leaf`, and its listing where asked for.
-pub fn assemble(leaf: &Leaf, form: Form, with_listing: bool) -> Assembled {
-    let function = select::select(leaf, form);
-    let allocation = allocate::allocate(&function, form);
-    emit::emit(&function, &allocation, form, with_listing)
+/// Makes the code of leaves, one after the other.
+pub struct Assembler {
+    form: Form,
+    allocator: allocate::Allocator,
+}
+
+impl Assembler {
+    /// For code of one form.
+    pub fn new(form: Form) -> Assembler {
+        Assembler { form, allocator: allocate::Allocator::new(form) }
+    }
+
+    /// The lanes of a vector.
+    pub fn width(&self) -> usize {
+        self.form.width()
+    }
+
+    /// The code of `leaf`, and its listing where asked for.
+    pub fn assemble(&mut self, leaf: &Leaf, with_listing: bool) -> Assembled {
+        let function = select::select(leaf, self.form);
+        let allocation = self.allocator.allocate(&function);
+        emit::emit(&function, allocation, self.form, with_listing)
+    }
 }

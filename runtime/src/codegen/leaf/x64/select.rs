@@ -14,8 +14,8 @@ use super::machine::{Action, BlockData, Constants, Function, GENERAL, Inst, VECT
 use crate::codegen::leaf::{Access, Address, Inst as LeafInst, Lanes, Leaf, Loop, LoopId, Shift, Vector};
 use iced_x86::Code;
 use regalloc2::{Block, Operand, PReg, VReg};
+use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::{SmallVec, smallvec};
-use std::collections::{HashMap, HashSet};
 
 /// The function of a leaf.
 pub fn select(leaf: &Leaf, form: Form) -> Function {
@@ -25,11 +25,11 @@ pub fn select(leaf: &Leaf, form: Form) -> Function {
         values: vec![None; leaf.counts.vectors as usize],
         masks: vec![None; leaf.counts.masks as usize],
         uses: count_uses(leaf),
-        folded: HashSet::new(),
-        pointers: HashMap::new(),
-        lane_masks: HashMap::new(),
-        hoisted: HashMap::new(),
-        local: HashMap::new(),
+        folded: FxHashSet::default(),
+        pointers: FxHashMap::default(),
+        lane_masks: FxHashMap::default(),
+        hoisted: FxHashMap::default(),
+        local: FxHashMap::default(),
         hoists: !has_carried_loop(&leaf.body),
         blocks: vec![BlockData::default()],
         prologue: Vec::new(),
@@ -72,14 +72,14 @@ struct Selector {
     /// How often each vector is used.
     uses: Vec<u32>,
     /// Loads that become operands.
-    folded: HashSet<Vector>,
-    pointers: HashMap<PointerKey, VReg>,
+    folded: FxHashSet<Vector>,
+    pointers: FxHashMap<PointerKey, VReg>,
     /// Masks of lanes.
-    lane_masks: HashMap<Lanes, VReg>,
+    lane_masks: FxHashMap<Lanes, VReg>,
     /// Constants in registers, made at the start.
-    hoisted: HashMap<u32, VReg>,
+    hoisted: FxHashMap<u32, VReg>,
     /// Constants in registers, made in the block at hand.
-    local: HashMap<u32, VReg>,
+    local: FxHashMap<u32, VReg>,
     /// Whether constants are made at the start: where no sums need the registers.
     hoists: bool,
     blocks: Vec<BlockData>,
@@ -165,11 +165,11 @@ impl Selector {
     /// between. Where sums and vectors leave no register for elements that are shared by several instructions, these
     /// are read again by each.
     fn mark_folded(&mut self, body: &[LeafInst], sums: usize) {
-        let mut loads: HashMap<Vector, (usize, Access)> = HashMap::new();
+        let mut loads: FxHashMap<Vector, (usize, Access)> = FxHashMap::default();
         let mut stores = 0;
         let mut shared_vectors = 0;
-        let mut used_here: HashMap<Vector, u32> = HashMap::new();
-        let mut broken: HashSet<Vector> = HashSet::new();
+        let mut used_here: FxHashMap<Vector, u32> = FxHashMap::default();
+        let mut broken: FxHashSet<Vector> = FxHashSet::default();
         for inst in body {
             match inst {
                 LeafInst::Load { to, access, .. } => {
