@@ -6,7 +6,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use fusewright::{Data, Isa, Model, Options, Session, Tensor, bindings};
+use fusewright::{Isa, Model, Options, Session, Tensor, bindings};
 use std::thread;
 
 const BOUND: f64 = 4.0;
@@ -136,16 +136,27 @@ impl Function {
             let bits = (batch * BATCH..(batch + 1) * BATCH).map(|i| (i * stride) as u32);
             let x: Vec<f32> = bits.map(f32::from_bits).collect();
             let wants: Vec<f64> = x.iter().map(|&x| (self.reference)(x.into())).collect();
-            let x = Tensor::new(&[BATCH as usize], Data::F32(x));
+            let x = Tensor::from_vec(&[BATCH as usize], x);
+            let mut before: Option<(Tensor, Worst)> = None;
             for (session, worst) in sessions.iter_mut().zip(&mut worst) {
-                let results = session.run_tensors(&[("x", &x)]).unwrap();
-                let pairs = x.as_slice::<f32>().unwrap().iter().zip(results[0].1.as_slice::<f32>().unwrap());
-                for ((&at, &got), &want) in pairs.zip(&wants) {
-                    *worst = worst.or(Worst { ulps: self.error(at, got, want), at, got });
-                }
+                let results = session.run_tensors(&[("x", &x)]).unwrap().swap_remove(0).1;
+                // Mostly the bits are those of the instruction set before.
+                let found = match before {
+                    Some((same, found)) if same.data().bytes() == results.data().bytes() => found,
+                    _ => self.worst(x.as_slice().unwrap(), results.as_slice().unwrap(), &wants),
+                };
+                *worst = worst.or(found);
+                before = Some((results, found));
             }
         }
         worst
+    }
+
+    fn worst(&self, x: &[f32], results: &[f32], wants: &[f64]) -> Worst {
+        let results = x.iter().zip(results).zip(wants);
+        results.fold(Worst::default(), |worst, ((&at, &got), &want)| {
+            worst.or(Worst { ulps: self.error(at, got, want), at, got })
+        })
     }
 
     fn error(&self, x: f32, got: f32, want: f64) -> f64 {
