@@ -52,7 +52,7 @@ pub fn schedule(draft: &Draft, draft_kernel: &DraftKernel, machine: &Machine) ->
             schedule.tile = tile.second.filter(|(_, n)| *n > 1).into_iter().collect();
             weights = facts.weight_axes(axis, tile.second.map(|(axis, _)| axis));
         }
-        if schedule.vector == Some(Vector::Inner) && !facts.is_streaming(&schedule.fold_orders, machine) {
+        if schedule.vector == Some(Vector::Inner) {
             schedule.tile = facts.inner_tile(machine);
             if !edges.fit(kernel, &schedule) {
                 schedule.tile = SmallVec::new();
