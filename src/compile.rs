@@ -8,9 +8,11 @@ use crate::model::Model;
 use crate::passes::fuse::{Decision, fuse};
 use crate::passes::lower::lower;
 use crate::passes::pipeline;
-use crate::passes::plan::{Machine, MemoryFloor, PlanOptions, Winograd, plan_beside};
+use crate::passes::plan::{Machine, MemoryFloor, PlanOptions, Ways, Winograd, plan_beside};
 use crate::runtime::Isa;
+use crate::tune;
 use crate::weights::Weights;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// How a model is compiled.
@@ -31,6 +33,9 @@ pub struct Options {
     /// Bytes of the arena of each session. What does not fit is computed again where it is needed, with the same results bit
     /// by bit; where that does not help enough, compiling fails and says what the least is.
     pub memory_limit: Option<u64>,
+    /// A file of measured convolutions: those that it lacks for this machine are measured when a model is compiled, and added
+    /// to it. Without, and for [`Options::exact`], which way to compute one is estimated.
+    pub tuning: Option<PathBuf>,
     /// The vectors of inner bodies; the widest that this machine has by default.
     pub isa: Isa,
     /// The most threads that a run uses, its caller's included. Results are the same bits for any number. The process has
@@ -57,6 +62,7 @@ impl Default for Options {
             exact: false,
             constant_limit: None,
             memory_limit: None,
+            tuning: None,
             isa: Isa::detect(),
             threads: 1,
             spin: 50,
@@ -121,8 +127,12 @@ pub(crate) fn compile_graph(
     if options.dumps {
         dumps.push(("fuse", program.to_string()));
     }
-    let plan = timed(&mut stages, "plan", || plan_beside(program.clone(), &plan_options(options), beside))
-        .map_err(over_limit)?;
+    let ways = match &options.tuning {
+        Some(file) if !options.exact => timed(&mut stages, "tune", || tune::ways(file, &program, options))?,
+        _ => Ways::new(),
+    };
+    let planning = plan_options(options, ways);
+    let plan = timed(&mut stages, "plan", || plan_beside(program.clone(), &planning, beside)).map_err(over_limit)?;
     Ok((Compilation { graph, optimised, program, decisions, stages, dumps }, plan))
 }
 
@@ -145,11 +155,11 @@ pub fn plan_of(model: &Model, options: &Options) -> Result<Option<Plan>, Error> 
 }
 
 /// What the planner is told.
-fn plan_options(options: &Options) -> PlanOptions {
+pub(crate) fn plan_options(options: &Options, ways: Ways) -> PlanOptions {
     let winograd = if options.exact { Winograd::Never } else { Winograd::Auto };
     let machine = machine(options.isa);
     let Options { constant_limit, memory_limit, .. } = *options;
-    PlanOptions { machine, winograd, constant_limit, memory_limit, ..PlanOptions::default() }
+    PlanOptions { machine, winograd, ways, constant_limit, memory_limit, ..PlanOptions::default() }
 }
 
 /// The machine that has these vectors.

@@ -39,6 +39,7 @@ mod initialize;
 mod model;
 mod recipe;
 mod trainer;
+mod tune;
 mod units;
 mod weights;
 

@@ -83,6 +83,9 @@ const PIXELS: &str = "(
     layers: [Flatten, Dense(name: \"a\", out: 3)],
 )";
 
+const CONVOLUTION: &str = "(fusewright: 1, inputs: [(name: \"x\", shape: [N, 2, 8, 8])],
+    layers: [Conv2d(name: \"a\", out: 3, kernel_size: 3)])";
+
 const LINE: &str = "(fusewright: 1, inputs: [(name: \"x\", shape: [N, 2])], layers: [Dense(name: \"a\", out: 1)])";
 
 const TRAINING: &str = "(
@@ -302,6 +305,9 @@ const CASES: &[Case] = &[
         |f| f.write("m.ron", MODEL.replace(")])", "), Relu, Dense(name: \"b\", out: 1)])")),
         "compile m.ron --batch 1000 --memory 2KiB",
     ),
+    ("tuning_is_text", |f| f.write("t.json", "hello"), "compile m.ron --batch 1 --tune t.json"),
+    ("tuning_into_no_folder", |f| f.write("m.ron", CONVOLUTION), "compile m.ron --batch 1 --tune none/t.json"),
+    ("tuning_of_exact_sums", |_| {}, "compile m.ron --tune t.json --exact"),
     ("seconds_out_of_range", |_| {}, "bench m.ron --seconds 0"),
     ("weights_into_no_folder", |_| {}, "init m.ron -o none/w.safetensors"),
     ("page_into_no_folder", |_| {}, "compile m.ron --html none/page.html"),

@@ -149,8 +149,7 @@ pub fn into_loads(producer: &Kernel, consumer: &Kernel, through: BufferId) -> Re
         };
         renamed.insert(id, new);
     }
-    let mut joined = consumer.clone();
-    joined.body = body;
+    let mut joined = Kernel { body, ..consumer.without_scalars() };
     for fold in &mut joined.folds {
         fold.value = renamed[&fold.value];
     }

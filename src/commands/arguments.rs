@@ -86,7 +86,7 @@ pub fn batch(text: &str) -> Result<usize, String> {
 }
 
 /// How the planner may compute.
-#[derive(Args, Clone, Copy, Default)]
+#[derive(Args, Clone, Default)]
 pub struct PlanArguments {
     /// Compute all sums as they are written: no convolutions by transforms
     #[arg(long)]
@@ -97,13 +97,16 @@ pub struct PlanArguments {
     /// Bytes that the arena of activations may take, such as 64MiB: what does not fit is computed again
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub memory: Option<u64>,
+    /// Measure each way to compute a convolution that this file does not know yet, take the fastest, and keep it there
+    #[arg(long, value_name = "FILE", conflicts_with = "exact")]
+    pub tune: Option<PathBuf>,
 }
 
 impl PlanArguments {
     /// The options with these in them.
-    pub fn put(self, options: Options) -> Options {
-        let PlanArguments { exact, constant_limit, memory } = self;
-        Options { exact, constant_limit, memory_limit: memory, ..options }
+    pub fn put(&self, options: Options) -> Options {
+        let PlanArguments { exact, constant_limit, memory, tune } = self.clone();
+        Options { exact, constant_limit, memory_limit: memory, tuning: tune, ..options }
     }
 }
 

@@ -196,6 +196,7 @@ fn elements(file: &mut fs::File, entry: &Entry) -> io::Result<Data> {
     let elements = entry.dims.iter().product();
     let mut bytes = file.take(entry.bytes.end - entry.bytes.start);
     Ok(match entry.stored {
+        Dtype::F32 if cfg!(target_endian = "little") => Data::F32(as_stored(&mut bytes, elements)?),
         Dtype::F32 => Data::F32(converted(&mut bytes, elements, f32::from_le_bytes)?),
         Dtype::F64 => Data::F64(converted(&mut bytes, elements, f64::from_le_bytes)?),
         Dtype::F16 => Data::F32(converted(&mut bytes, elements, |n| half::f16::from_le_bytes(n).to_f32())?),
@@ -207,6 +208,13 @@ fn elements(file: &mut fs::File, entry: &Entry) -> io::Result<Data> {
         Dtype::BOOL => Data::Bool(converted(&mut bytes, elements, |[b]: [u8; 1]| u8::from(b != 0))?),
         other => return Err(io::Error::other(format!("elements of type {other:?}"))),
     })
+}
+
+/// So many numbers whose bytes are the machine's.
+fn as_stored<T: bytemuck::Pod>(from: &mut impl Read, elements: usize) -> io::Result<Vec<T>> {
+    let mut all = bytemuck::allocation::try_zeroed_vec(elements).map_err(|()| io::ErrorKind::OutOfMemory)?;
+    from.read_exact(bytemuck::cast_slice_mut(&mut all))?;
+    Ok(all)
 }
 
 /// So many numbers of `N` bytes each, by `read`, without all the bytes in memory beside them.

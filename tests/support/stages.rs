@@ -130,7 +130,7 @@ pub fn check(built: &Built, trial: Trial) -> Check<Report> {
             (&new_values, &new_bounds)
         };
         for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
-            let options = PlanOptions { machine: machine(isa), ..options };
+            let options = PlanOptions { machine: machine(isa), ..options.clone() };
             let plan = guarded("plan", || Ok(plan_of(program.clone(), &options).expect("no limit")))?;
             report.bands += plan.bands.len();
             report.updates += plan.states.iter().filter(|state| state.next.is_some()).count();
@@ -168,7 +168,7 @@ pub fn check(built: &Built, trial: Trial) -> Check<Report> {
 
 /// The plan with a limit of memory below what `plan` takes; `None` where there is no smaller one.
 fn limited(program: Program, options: PlanOptions, plan: &Plan, random: &mut Random) -> Check<Option<Plan>> {
-    let with = |limit: u64| plan_of(program.clone(), &PlanOptions { memory_limit: Some(limit), ..options });
+    let with = |limit: u64| plan_of(program.clone(), &PlanOptions { memory_limit: Some(limit), ..options.clone() });
     guarded("recompute", || {
         let floor = with(0).err().map_or(0, |refusal| refusal.floor);
         if floor >= plan.arena_bytes {

@@ -190,6 +190,19 @@ pub fn with_scalars(kernel: &Kernel, change: impl Fn(ScalarId, Scalar) -> Scalar
     result
 }
 
+/// The same kernel with every affine form as `change` makes it, its outer axes as they are.
+pub fn with_forms(kernel: &Kernel, change: impl Fn(&Affine) -> Affine) -> Kernel {
+    let mut result = kernel.without_scalars();
+    // Forms that differ stay different, and so do scalars.
+    for (id, scalar) in kernel.body.iter() {
+        result.body.intern(scalar.map(|id| id, &change), kernel.body.dtype(id));
+    }
+    for store in &mut result.stores {
+        store.at = store.at.iter().map(|index| index.map(&change, |id| id)).collect();
+    }
+    result
+}
+
 /// The same kernel with every load of `old` from `new`.
 pub fn with_reads_renamed(kernel: &Kernel, old: BufferId, new: BufferId) -> Kernel {
     with_scalars(kernel, |_, scalar| match scalar {

@@ -187,7 +187,7 @@ impl Draft {
                 buffer.layout = Layout::row_major(buffer.info.dims.len());
                 buffer.is_scratch = true;
                 for k in stretch.clone() {
-                    self.kernels[k].named.kernel = without_first_index(self.kernels[k].kernel(), id);
+                    self.kernels[k].named.kernel = without_index(self.kernels[k].kernel(), id, 0);
                 }
             }
         }
@@ -294,17 +294,17 @@ fn is_indexed_by_position(kernel: &Kernel, id: BufferId) -> bool {
         && reads(kernel).iter().filter(|read| read.buffer == id).all(|read| first(read.at))
 }
 
-/// The kernel with the first index left out of every access to a buffer.
-fn without_first_index(kernel: &Kernel, id: BufferId) -> Kernel {
+/// The kernel with one index left out of every access to a buffer.
+pub fn without_index(kernel: &Kernel, id: BufferId, dim: usize) -> Kernel {
     let mut result = with_scalars(kernel, |_, scalar| match scalar {
         Scalar::Load { buffer, mut at, outside } if buffer == id => {
-            at.remove(0);
+            at.remove(dim);
             Scalar::Load { buffer, at, outside }
         }
         other => other,
     });
     for store in result.stores.iter_mut().filter(|store| store.buffer == id) {
-        store.at.remove(0);
+        store.at.remove(dim);
     }
     result
 }

@@ -1,10 +1,12 @@
 //! Program to plan: what runs once and what runs for every call, how every buffer lies in memory, how every kernel is
 //! run, in which order, and where every buffer is. One file a stage:
 //!
-//! Before all, `state` fixes how state lies, which every plan of a network shares; `winograd` rewrites convolutions that need fewer multiplications so, `split` cuts long folds of few results
-//! into chunks, and `literals` computes what depends on numbers alone.
+//! Before all, `state` fixes how state lies, which every plan of a network shares; `winograd` rewrites convolutions that need
+//! fewer multiplications so, `split` cuts long folds of few results into chunks, and `literals` computes what depends on
+//! numbers alone.
 //!
-//! 1. `layout` chooses the innermost axis of every buffer;
+//! 1. `layout` chooses the innermost axis of every buffer, and `border` runs the copies that this takes beside the kernels
+//!    that they serve;
 //! 2. `halo` makes padding a part of buffers;
 //!    `apart` keeps planes that are written together from meeting in one set of a cache;
 //! 3. `schedule` chooses vectors, register tiles and loop orders;
@@ -14,6 +16,7 @@
 //! 7. `memory` gives every buffer its place.
 
 mod apart;
+mod border;
 mod draft;
 mod halo;
 mod layout;
@@ -33,6 +36,7 @@ mod winograd;
 pub use crate::place::Limits;
 pub use machine::Machine;
 pub use recompute::MemoryFloor;
+pub use winograd::{Question, Ways, questions};
 
 use draft::Draft;
 use fusewright_ir::kernel::Program;
@@ -40,7 +44,7 @@ use fusewright_ir::plan::Plan;
 use std::ops::Range;
 
 /// What a plan is made for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlanOptions {
     /// The machine.
     pub machine: Machine,
@@ -48,11 +52,14 @@ pub struct PlanOptions {
     pub placement: Limits,
     /// Folds over at least so many points are cut into chunks where a kernel has few results.
     pub long_fold: usize,
-    /// Sums whose operands take more bytes, and that many results need, are cut into chunks that take no more; half of the
+    /// Bytes that kernels may go over again and again as if they were near: sums whose operands take more, and that many
+    /// results need, are cut into chunks, and what copies at the border hand on is made position by position. Half of the
     /// machine's second-level cache where nothing is said.
     pub near_bytes: Option<u64>,
     /// Which convolutions are computed by transforms.
     pub winograd: Winograd,
+    /// What was measured of convolutions: [`Winograd::Auto`] takes it in the place of its estimates.
+    pub ways: Ways,
     /// Bytes of parameters and constants, as they are kept, that faster ways to compute may take in all.
     pub constant_limit: Option<u64>,
     /// Bytes of the arena: what does not fit is computed again where it is needed.
@@ -86,6 +93,7 @@ impl Default for PlanOptions {
             long_fold: 1 << 14,
             near_bytes: None,
             winograd: Winograd::Auto,
+            ways: Ways::new(),
             constant_limit: None,
             memory_limit: None,
         }
@@ -99,9 +107,13 @@ pub fn rewrite(program: Program, options: &PlanOptions) -> Program {
 
 /// The same, and which stretches of its kernels are to run together.
 fn rewritten(mut program: Program, options: &PlanOptions) -> (Program, Vec<Range<usize>>) {
-    let near_bytes = options.near_bytes.unwrap_or(options.machine.l2_bytes / 2);
-    split::all(&mut program, split::Limits { long: options.long_fold, near_bytes });
+    split::all(&mut program, split::Limits { long: options.long_fold, near_bytes: near_bytes(options) });
     winograd::rewritten(program, options)
+}
+
+/// Bytes that kernels may go over again and again as if they were near.
+fn near_bytes(options: &PlanOptions) -> u64 {
+    options.near_bytes.unwrap_or(options.machine.l2_bytes / 2)
 }
 
 /// The plan of a program.
@@ -124,6 +136,7 @@ pub fn plan_beside(program: Program, options: &PlanOptions, other: Option<&Plan>
     draft.make_bands(&bands);
     state::place(&mut draft, &updates, state_layouts);
     layout::choose(&mut draft, &options.machine);
+    border::bands(&mut draft, near_bytes(options));
     halo::widen(&mut draft);
     apart::all(&mut draft);
     schedule::all(&mut draft, &options.machine);

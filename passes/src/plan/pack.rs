@@ -233,32 +233,39 @@ fn pack(draft: &mut Draft, packing: &Packing) -> (BufferId, DraftKernel) {
     k.store(&draft.operand(buffer), axes, value);
     let mut kernel = DraftKernel { once, ..DraftKernel::new(k.finish(), vec![name], PACK) };
     kernel.schedule.order = packing.layout.order.iter().map(|&axis| Axis(u32::from(axis))).collect();
-    if let (false, Some(block)) = (once, packing.layout.block) {
+    let is_large = packing.dims.iter().product::<usize>() >= LARGE;
+    if let Some(block) = packing.layout.block.filter(|_| is_large || !once) {
         kernel.schedule.vector = Some(Vector::Outer { axis: Axis(u32::from(block.axis)), lanes: block.lanes });
     }
     (buffer, kernel)
 }
 
+/// So many elements that are packed once are worth vectors, whose code takes longer to make.
+const LARGE: usize = 1 << 14;
+
 /// What packing kernels are called.
 const PACK: &str = "pack";
 
-/// Where one packing kernel is all that reads what another kernel computes once, the two become one.
+/// Where a kernel that runs once, such as a packing or a transform of weights, is all that reads what another computes once,
+/// and reads nothing else, the two become one: what lies between them is never in memory.
 fn join_producers(draft: &mut Draft) {
     let uses = draft.uses();
     let mut gone = vec![false; draft.kernels.len()];
     for k in 0..draft.kernels.len() {
-        if draft.kernels[k].named.about != PACK || !draft.kernels[k].once {
-            continue;
-        }
-        let [source] = draft.kernels[k].kernel().reads()[..] else { continue };
+        let consumer = &draft.kernels[k];
+        let (true, &[source]) = (consumer.once, &consumer.kernel().reads()[..]) else { continue };
         let (&[producer], &[_]) = (&uses.writers[source.0 as usize][..], &uses.readers[source.0 as usize][..]) else {
             continue;
         };
-        let joined = merge::into_loads(draft.kernels[producer].kernel(), draft.kernels[k].kernel(), source);
-        if let Ok(joined) = joined {
-            let first = &draft.kernels[producer].named;
-            let (nodes, about) = (first.nodes.clone(), format!("{} {PACK}", first.about));
-            draft.kernels[k] = DraftKernel { once: true, ..DraftKernel::new(joined, nodes, &about) };
+        let first = &draft.kernels[producer];
+        if let Ok(joined) = merge::into_loads(first.kernel(), consumer.kernel(), source) {
+            let about = format!("{} {}", first.named.about, consumer.named.about);
+            let mut all = DraftKernel { once: true, ..DraftKernel::new(joined, first.named.nodes.clone(), &about) };
+            // Views may have split axes.
+            if all.kernel().folds.is_empty() && all.kernel().outer == consumer.kernel().outer {
+                all.schedule = consumer.schedule.clone();
+            }
+            draft.kernels[k] = all;
             gone[producer] = true;
         }
     }

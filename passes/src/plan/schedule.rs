@@ -52,7 +52,7 @@ pub fn schedule(draft: &Draft, draft_kernel: &DraftKernel, machine: &Machine) ->
             schedule.tile = tile.second.filter(|(_, n)| *n > 1).into_iter().collect();
             weights = facts.weight_axes(axis, tile.second.map(|(axis, _)| axis));
         }
-        if schedule.vector == Some(Vector::Inner) && !facts.is_streaming(&schedule.fold_orders, machine) {
+        if schedule.vector == Some(Vector::Inner) {
             schedule.tile = facts.inner_tile(machine);
             if !edges.fit(kernel, &schedule) {
                 schedule.tile = SmallVec::new();
@@ -289,7 +289,8 @@ impl Facts<'_> {
     }
 
     /// Lanes along `vector`, and points along a second axis, by an estimate of the cycles of the innermost loop: two
-    /// multiply-adds or two loads a cycle, and four cycles until a sum can be added to again.
+    /// multiply-adds or two loads a cycle, [`LATENCY`] until a sum can be added to again, and vectors of a block that the
+    /// first-level cache cannot hold at the pace of the second.
     fn tile(&self, vector: Axis, machine: &Machine) -> Tile {
         let width = machine.vector_lanes;
         let extent = self.extent(vector) as u32;
@@ -327,6 +328,8 @@ impl Facts<'_> {
                 .product();
             for lanes in (width..=longest).rev().step_by(width as usize) {
                 let vectors = lanes / width;
+                let is_far = 4 * u64::from(lanes) * steps as u64 > machine.l1_bytes / 2;
+                let fetching = if is_far { f64::from(4 * lanes) / L2_BYTES_A_CYCLE } else { 0.0 };
                 for points in 1..=length.min(MOST_POINTS) {
                     // Beside the sums a row of vectors is in registers, and, where instructions cannot read one element for
                     // all lanes, that element.
@@ -354,7 +357,7 @@ impl Facts<'_> {
                             })
                             .sum();
                         let sums = f64::from(vectors * points * parts);
-                        (sums / 2.0).max(loads / 2.0).max(4.0) + 0.5
+                        (sums / 2.0).max(loads / 2.0).max(LATENCY).max(fetching) + 0.5
                     };
                     let blocks = f64::from(extent.div_ceil(lanes));
                     let rest = if length % points == 0 { 0.0 } else { cycles(length % points) };
@@ -389,7 +392,7 @@ impl Facts<'_> {
                 })
                 .sum();
             let (sums, loads) = (f64::from(points * chains), f64::from(loads * chains));
-            ((sums / 2.0).max(loads / 2.0).max(4.0) + 0.5) / sums
+            ((sums / 2.0).max(loads / 2.0).max(LATENCY) + 0.5) / sums
         };
         let shares = |axis: &Axis| self.extent(*axis) > 1 && reads.iter().any(|read| !any_depends(read.at, *axis));
         let axes: Vec<Axis> = self.own_axes().filter(shares).collect();
@@ -489,6 +492,12 @@ const MOST_SQUARES: usize = 4;
 
 /// The most points of a tile's second axis: the first-level cache has eight ways, and rows may lie 4 KiB apart.
 const MOST_POINTS: u32 = 8;
+
+/// Cycles until a sum can be added to again: four, and one for what is late.
+const LATENCY: f64 = 5.0;
+
+/// Bytes that come from the second-level cache in a cycle, of vectors that are read one behind the other.
+const L2_BYTES_A_CYCLE: f64 = 24.0;
 
 /// What a load of one element into all lanes costs, in loads of a vector: many machines need a shuffle.
 const BROADCAST: f64 = 1.5;

@@ -31,17 +31,29 @@ const KEPT: f64 = 1.0 / 64.0;
 /// A transform is taken only where it saves at least this part.
 const MARGIN: f64 = 0.93;
 
-/// The ways to compute a convolution: as it stands first, then the transforms that are estimated to be faster.
-/// `other_bytes` are those of all other weights of the network. Weights that are not fixed are transformed in each run.
-pub fn ways(convolution: &Convolution, machine: &Machine, other_bytes: u64, is_fixed: bool) -> Vec<Way> {
+/// The ways to compute a convolution: as it stands first, then the transforms that are estimated to be faster, or the one that
+/// was `measured` to be. `other_bytes` are those of all other weights of the network. Weights that are not fixed are
+/// transformed in each run.
+pub fn ways(
+    convolution: &Convolution,
+    machine: &Machine,
+    other_bytes: u64,
+    is_fixed: bool,
+    measured: Option<&[usize]>,
+) -> Vec<Way> {
     let direct = direct(convolution, machine, other_bytes);
     let limit = direct.cycles * MARGIN;
     let mut ways = vec![direct];
     for tooms in choices(convolution) {
         let of_taps = if is_fixed { 0.0 } else { taps(convolution, machine, &tooms) };
+        let is_measured = measured.map(|points| tooms.iter().map(|toom| toom.points()).eq(points.iter().copied()));
         let mut way = transformed(convolution, machine, other_bytes, tooms);
         way.cycles += of_taps;
-        if way.cycles < limit {
+        if is_measured == Some(true) {
+            // Whatever was estimated.
+            way.cycles = way.cycles.min(limit);
+        }
+        if is_measured.unwrap_or(way.cycles < limit) {
             ways.push(way);
         }
     }

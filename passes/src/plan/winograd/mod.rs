@@ -11,6 +11,9 @@ mod kernels;
 mod recognise;
 mod segments;
 mod toom;
+mod ways;
+
+pub use ways::{Question, Ways, questions};
 
 use super::draft::{Uses, known};
 use super::{PlanOptions, Winograd};
@@ -88,7 +91,9 @@ fn choose(
                 let weight = convolution.weight.buffer;
                 let own = program.buffer(weight).bytes();
                 let is_fixed = constant[weight.0 as usize];
-                cost::ways(convolution, &options.machine, all_bytes - own.min(all_bytes), is_fixed)
+                let others = all_bytes - own.min(all_bytes);
+                let measured = options.ways.get(&ways::key(convolution, is_fixed));
+                cost::ways(convolution, &options.machine, others, is_fixed, measured.map(Vec::as_slice))
             }
             None => Vec::new(),
         })

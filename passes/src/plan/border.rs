@@ -1,0 +1,190 @@
+//! Copies between the order that users see and that of the kernels, beside the kernel that they serve.
+//!
+//! A kernel whose whole input or result is copied goes over memory that no cache near the core holds, twice. Where it goes from
+//! one position of an axis to the next and never back, the copies and the kernel become a band: what they hand on at one
+//! position (a row of an image, say) stays in the second-level cache.
+
+use super::draft::{Draft, DraftKernel, without_index};
+use super::layout::innermost;
+use fusewright_ir::kernel::{Affine, Axis, BufferId, Index, Kernel, Role, Scalar, Space};
+use fusewright_ir::plan::access::{any_depends, depends, reads, with_forms};
+use smallvec::SmallVec;
+
+/// Fewer positions are not worth the calls, and leave threads without work.
+const FEWEST_POSITIONS: usize = 4;
+
+/// Makes bands of kernels and the copies before and behind them, where these hand on more bytes than are near the core.
+pub fn bands(draft: &mut Draft, near_bytes: u64) {
+    // Positions in the draft change as bands are put together: kernels are known by what they write.
+    let written: Vec<BufferId> =
+        draft.kernels.iter().filter_map(|kernel| Some(kernel.kernel().stores.first()?.buffer)).collect();
+    for id in written {
+        let kernel = |draft: &Draft| {
+            draft
+                .kernels
+                .iter()
+                .position(|kernel| kernel.kernel().stores.first().is_some_and(|store| store.buffer == id))
+        };
+        let Some(band) = kernel(draft).and_then(|k| Band::around(draft, k, near_bytes)) else { continue };
+        band.put_together(draft);
+    }
+}
+
+/// A kernel and the copies that serve it.
+struct Band {
+    /// The kernel.
+    kernel: usize,
+    /// Its outer axis along which all goes.
+    axis: Axis,
+    before: Vec<Copied>,
+    behind: Vec<Copied>,
+}
+
+/// A copy, and the buffer between it and the kernel.
+#[derive(Clone, Copy)]
+struct Copied {
+    copy: usize,
+    buffer: BufferId,
+    /// The dimension of the buffer that the kernel goes along.
+    dim: usize,
+}
+
+impl Band {
+    /// The band of a kernel, if it should be one.
+    fn around(draft: &Draft, k: usize, near_bytes: u64) -> Option<Band> {
+        let this = &draft.kernels[k];
+        let is_state = |id: &BufferId| draft.buffer(*id).state.is_some();
+        let touched = || this.kernel().reads().into_iter().chain(this.kernel().writes());
+        if this.once || this.band.is_some() || is_copy(draft, this.kernel()) || touched().any(|id| is_state(&id)) {
+            return None;
+        }
+        let uses = draft.uses();
+        let is_between = |id: BufferId| {
+            let (writers, readers) = (&uses.writers[id.0 as usize], &uses.readers[id.0 as usize]);
+            draft.buffer(id).is_free() && writers.len() == 1 && readers.len() == 1
+        };
+        let served = |copy: usize| {
+            let copy = &draft.kernels[copy];
+            !copy.once && copy.band.is_none() && is_copy(draft, copy.kernel())
+        };
+        let kernel = this.kernel();
+        let ends = |ids: Vec<BufferId>, others: &dyn Fn(usize) -> usize| -> Vec<(usize, BufferId)> {
+            let between = ids.into_iter().filter(|&id| is_between(id)).map(|id| (others(id.0 as usize), id));
+            between.filter(|&(copy, _)| served(copy)).collect()
+        };
+        let before = ends(kernel.reads(), &|id| uses.writers[id][0]);
+        let behind = ends(kernel.writes(), &|id| uses.readers[id][0]);
+        let bytes = |copied: &[Copied]| copied.iter().map(|copied| draft.buffer(copied.buffer).bytes()).sum::<u64>();
+        let mut best: Option<(u64, Band)> = None;
+        for axis in (0..kernel.outer.len() as u32).map(Axis) {
+            let positions = kernel.outer[axis.0 as usize];
+            let along = |ends: &[(usize, BufferId)]| -> Vec<Copied> {
+                let copied = ends.iter().filter_map(|&(copy, buffer)| {
+                    let dim = dimension_along(kernel, buffer, axis)?;
+                    let between = draft.buffer(buffer);
+                    // Vectors run along the innermost dimension.
+                    let whole = between.info.dims[dim] == positions && between.wish != Some(dim);
+                    whole.then_some(Copied { copy, buffer, dim })
+                });
+                copied.collect()
+            };
+            let (before, behind) = (along(&before), along(&behind));
+            let all = bytes(&before) + bytes(&behind);
+            // What does not move along the axis is read again at every position.
+            let again: u64 =
+                kernel.reads().iter().filter(|&&id| !moves(kernel, id, axis)).map(|&id| draft.buffer(id).bytes()).sum();
+            let at_once = all / positions.max(1) as u64;
+            if positions < FEWEST_POSITIONS || all <= near_bytes || at_once > near_bytes / 2 || again > near_bytes {
+                continue;
+            }
+            if best.as_ref().is_none_or(|(most, _)| at_once > *most) {
+                best = Some((at_once, Band { kernel: k, axis, before, behind }));
+            }
+        }
+        best.map(|(_, band)| band)
+    }
+
+    /// Puts the kernels of the band side by side, its axis first in each, and what they hand on in scratch.
+    fn put_together(self, draft: &mut Draft) {
+        let number = draft.kernels.iter().filter_map(|kernel| kernel.band).max().map_or(0, |band| band + 1);
+        let Band { kernel: at, axis, before, behind } = self;
+        draft.kernels[at].named.kernel = with_axis_first(draft.kernels[at].kernel(), axis);
+        for &Copied { copy, buffer, dim } in before.iter().chain(&behind) {
+            let copying = with_axis_first(draft.kernels[copy].kernel(), Axis(dim as u32));
+            draft.kernels[copy].named.kernel = without_index(&copying, buffer, dim);
+            draft.kernels[at].named.kernel = without_index(draft.kernels[at].kernel(), buffer, dim);
+            let between = draft.buffer_mut(buffer);
+            between.info.dims.remove(dim);
+            between.wish = between.wish.filter(|&wish| wish != dim).map(|wish| wish - usize::from(wish > dim));
+            between.layout = innermost(between.info.dims.len(), between.wish);
+            between.is_scratch = true;
+        }
+        let members: Vec<usize> = before
+            .iter()
+            .map(|copied| copied.copy)
+            .chain([at])
+            .chain(behind.iter().map(|copied| copied.copy))
+            .collect();
+        for &k in &members {
+            draft.kernels[k].band = Some(number);
+        }
+        // What a copy reads is there early, and what it writes is read by no kernel before those behind the band.
+        let mut old: Vec<Option<DraftKernel>> = std::mem::take(&mut draft.kernels).into_iter().map(Some).collect();
+        let together: Vec<DraftKernel> = members.iter().filter_map(|&k| old[k].take()).collect();
+        let later = old.split_off(at);
+        draft.kernels = old.into_iter().flatten().chain(together).chain(later.into_iter().flatten()).collect();
+    }
+}
+
+/// Whether a kernel only moves all elements from what the user gives, or to what the user gets.
+fn is_copy(draft: &Draft, kernel: &Kernel) -> bool {
+    let [store] = &kernel.stores[..] else { return false };
+    let Scalar::Load { buffer, at, outside: None } = kernel.body.get(store.value) else { return false };
+    let (from, to) = (draft.buffer(*buffer), draft.buffer(store.buffer));
+    let identity = |at: &[Index], dims: &[usize]| {
+        dims == &kernel.outer[..] && at.iter().enumerate().all(|(i, index)| index.as_axis() == Some(Axis(i as u32)))
+    };
+    let is_port = (from.info.role == Role::Input && to.is_free()) || (from.is_free() && to.is_output);
+    is_port
+        && kernel.folds.is_empty()
+        && store.inner.is_empty()
+        && identity(at, &from.info.dims)
+        && identity(&store.at, &to.info.dims)
+}
+
+/// The dimension of a buffer by which all that a kernel reads or writes of it goes along an axis, and nothing else does.
+fn dimension_along(kernel: &Kernel, id: BufferId, axis: Axis) -> Option<usize> {
+    let loads = reads(kernel).into_iter().filter(|read| read.buffer == id).map(|read| (read.at, read.extents));
+    let stores = kernel.stores.iter().filter(|store| store.buffer == id);
+    let stores = stores.map(|store| (&store.at[..], kernel.space(&store.inner)));
+    let all: SmallVec<[(&[Index], Space); 2]> = loads.chain(stores).collect();
+    // Windows of one element add nothing.
+    let goes = |index: &Index, extents: &[usize]| {
+        let moving = |form: &Affine| form.terms.iter().filter(|(own, _)| extents[own.0 as usize] > 1).eq(&[(axis, 1)]);
+        index.as_affine().is_some_and(|form| form.divisor == 1 && form.offset == 0 && moving(form))
+    };
+    let (at, extents) = all.first()?;
+    let dim = at.iter().position(|index| goes(index, extents))?;
+    let alike = |(at, extents): &(&[Index], Space)| {
+        at.iter().enumerate().all(|(i, index)| if i == dim { goes(index, extents) } else { !depends(index, axis) })
+    };
+    all.iter().all(alike).then_some(dim)
+}
+
+/// Whether what a kernel reads of a buffer moves along an axis.
+fn moves(kernel: &Kernel, id: BufferId, axis: Axis) -> bool {
+    reads(kernel).iter().any(|read| read.buffer == id && any_depends(read.at, axis))
+}
+
+/// The kernel with an outer axis in front of all others.
+fn with_axis_first(kernel: &Kernel, first: Axis) -> Kernel {
+    let renamed = |axis: Axis| match axis {
+        axis if axis == first => Axis(0),
+        axis if axis < first => Axis(axis.0 + 1),
+        axis => axis,
+    };
+    let mut result = with_forms(kernel, |form| form.substitute(|axis| Affine::from(renamed(axis))));
+    let extent = result.outer.remove(first.0 as usize);
+    result.outer.insert(0, extent);
+    result
+}

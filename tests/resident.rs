@@ -1,0 +1,34 @@
+//! The memory that a network takes is what its plan says: weights are dropped when they are packed, and what compiling
+//! took is given back. A process of its own, so that nothing else is counted, without threads: glibc gives back the end of the
+//! heap for the main thread alone.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use fusewright::{Model, Options, Tensor, bindings};
+use std::path::Path;
+
+/// Bytes of this process that are in memory and are no file's; `None` where the system does not tell.
+fn resident() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("RssAnon:"))?;
+    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib << 10)
+}
+
+/// A run of ResNet-18.
+fn main() {
+    let model = Model::load(Path::new(env!("CARGO_MANIFEST_DIR")).join("models/resnet18.ron")).unwrap();
+    let image = Tensor::from_vec(&[1, 3, 224, 224], (0..150_528).map(|i| (i % 251) as f32 / 251.0).collect());
+    let Some(before) = resident() else { return };
+    let executable = model.compile(Options::default()).unwrap();
+    let mut session = executable.session(&bindings([("N", 1)])).unwrap();
+    let results = session.run_tensors(&[("image", &image)]).unwrap();
+    let after = resident().unwrap();
+    let planned = executable.planned(&bindings([("N", 1)])).unwrap();
+    let plan = planned.executable.plan();
+    let wanted = plan.constant_bytes + plan.arena_bytes + plan.scratch_bytes;
+    let ratio = (after - before) as f64 / wanted as f64;
+    assert!((0.95..1.05).contains(&ratio), "{} bytes for a plan of {wanted}", after - before);
+    assert_eq!(results[0].1.dims(), [1, 1000]);
+    // 132 MB before the setup's scaled weights went into its transforms, which take 97.
+    assert!(plan.constant_bytes < 110 << 20, "{} bytes of constants", plan.constant_bytes);
+}
