@@ -11,6 +11,11 @@ pub const ALIGNMENT: usize = 64;
 /// touched, and fewer misses of the address translation for as long as it lives.
 const LARGE: usize = 4 << 20;
 
+/// Where in its first page memory begins. What other allocators map begins with a page, almost: a row of a user's tensor and a
+/// row of ours at the same place in their pages would look like one to a processor that compares the low bits of addresses
+/// first (bias and GELU over rows of 4 KiB was 5 % slower).
+const SHIFT: usize = 2048;
+
 /// Bytes at a multiple of [`ALIGNMENT`], zero at first: pages of their own, given back when this is dropped. Memory that is
 /// never touched costs no physical page.
 #[derive(Debug)]
@@ -22,8 +27,9 @@ pub struct AlignedBytes {
 impl AlignedBytes {
     /// So many bytes of 0.
     pub fn zeroed(bytes: usize) -> AlignedBytes {
-        let Ok(map) = MmapMut::map_anon(bytes.max(1)) else {
-            handle_alloc_error(Layout::from_size_align(bytes, ALIGNMENT).expect("sizes are checked by the planner"))
+        let size = bytes.checked_add(SHIFT).expect("sizes are checked by the planner");
+        let Ok(map) = MmapMut::map_anon(size) else {
+            handle_alloc_error(Layout::from_size_align(size, ALIGNMENT).expect("sizes are checked by the planner"))
         };
         #[cfg(target_os = "linux")]
         if bytes >= LARGE {
@@ -35,13 +41,13 @@ impl AlignedBytes {
 
     /// The address of the first byte, for emitted code, which writes only where the plan says.
     pub fn as_mut_ptr(&self) -> *mut u8 {
-        self.map.as_mut_ptr()
+        self.map.as_mut_ptr().wrapping_add(SHIFT)
     }
 
     /// All bytes. Emitted code must not be writing them.
     pub fn bytes(&self) -> &[u8] {
-        // SAFETY: the range is that of the allocation, which the system gave as zeros; code that writes it has been given
-        // `&mut` of what owns this.
+        // SAFETY: the range is that of the map behind the shift, which the system gave as zeros; code that writes it has
+        // been given `&mut` of what owns this.
         unsafe { std::slice::from_raw_parts(self.as_mut_ptr(), self.bytes) }
     }
 

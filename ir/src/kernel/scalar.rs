@@ -224,18 +224,25 @@ pub enum Scalar {
 impl Scalar {
     /// The scalars it is computed from, those within load indices included.
     pub fn operands(&self) -> SmallVec<[ScalarId; 3]> {
+        let mut all = SmallVec::new();
+        self.for_each_operand(|id| all.push(id));
+        all
+    }
+
+    /// Calls `visit` with each of [`Scalar::operands`].
+    pub fn for_each_operand(&self, mut visit: impl FnMut(ScalarId)) {
         match self {
-            Scalar::Const(_) | Scalar::Folded { .. } | Scalar::Position(_) => SmallVec::new(),
-            Scalar::Load { at, .. } => at
-                .iter()
-                .filter_map(|index| match index {
-                    Index::Computed(value) => Some(*value),
-                    _ => None,
-                })
-                .collect(),
-            Scalar::Unary(_, a) | Scalar::Cast(_, a) => [*a].into_iter().collect(),
-            Scalar::Binary(_, a, b) | Scalar::Compare(_, a, b) => [*a, *b].into_iter().collect(),
-            Scalar::Select(a, b, c) | Scalar::Fma(a, b, c) => [*a, *b, *c].into_iter().collect(),
+            Scalar::Const(_) | Scalar::Folded { .. } | Scalar::Position(_) => {}
+            Scalar::Load { at, .. } => {
+                for index in at {
+                    if let Index::Computed(value) = index {
+                        visit(*value);
+                    }
+                }
+            }
+            Scalar::Unary(_, a) | Scalar::Cast(_, a) => visit(*a),
+            Scalar::Binary(_, a, b) | Scalar::Compare(_, a, b) => [*a, *b].into_iter().for_each(visit),
+            Scalar::Select(a, b, c) | Scalar::Fma(a, b, c) => [*a, *b, *c].into_iter().for_each(visit),
         }
     }
 
@@ -314,11 +321,9 @@ impl ScalarDag {
         for root in roots {
             needed[root.0 as usize] = true;
         }
-        for i in (0..self.nodes.len()).rev().filter(|&i| i < self.nodes.len()) {
+        for i in (0..self.nodes.len()).rev() {
             if needed[i] {
-                for operand in self.nodes[i].operands() {
-                    needed[operand.0 as usize] = true;
-                }
+                self.nodes[i].for_each_operand(|operand| needed[operand.0 as usize] = true);
             }
         }
         (0..self.nodes.len()).filter(|&i| needed[i]).map(|i| ScalarId(i as u32)).collect()

@@ -66,10 +66,10 @@ pub fn reads(kernel: &Kernel) -> Vec<Read<'_>> {
     // Operands come before what needs them.
     for id in (0..kernel.body.len() as u32).rev().map(ScalarId) {
         let Some(part) = needed_by[id.0 as usize] else { continue };
-        for operand in kernel.body.get(id).operands() {
+        kernel.body.get(id).for_each_operand(|operand| {
             let known = &mut needed_by[operand.0 as usize];
             *known = Some(known.map_or(part, |other| later(other, part)));
-        }
+        });
     }
     for (id, part) in needed_by.into_iter().enumerate() {
         let Some(part) = part else { continue };

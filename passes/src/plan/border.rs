@@ -4,30 +4,43 @@
 //! one position of an axis to the next and never back, the copies and the kernel become a band: what they hand on at one
 //! position (a row of an image, say) stays in the second-level cache.
 
-use super::draft::{Draft, DraftKernel, without_index};
+use super::draft::{Draft, DraftKernel, Uses, without_index};
 use super::layout::innermost;
 use fusewright_ir::kernel::{Affine, Axis, BufferId, Index, Kernel, Role, Scalar, Space};
 use fusewright_ir::plan::access::{any_depends, depends, reads, with_forms};
 use smallvec::SmallVec;
+use std::collections::BTreeSet;
 
 /// Fewer positions are not worth the calls, and leave threads without work.
 const FEWEST_POSITIONS: usize = 4;
 
 /// Makes bands of kernels and the copies before and behind them, where these hand on more bytes than are near the core.
 pub fn bands(draft: &mut Draft, near_bytes: u64) {
-    // Positions in the draft change as bands are put together: kernels are known by what they write.
-    let written: Vec<BufferId> =
-        draft.kernels.iter().filter_map(|kernel| Some(kernel.kernel().stores.first()?.buffer)).collect();
-    for id in written {
-        let kernel = |draft: &Draft| {
-            draft
-                .kernels
-                .iter()
-                .position(|kernel| kernel.kernel().stores.first().is_some_and(|store| store.buffer == id))
-        };
-        let Some(band) = kernel(draft).and_then(|k| Band::around(draft, k, near_bytes)) else { continue };
+    // Positions in the draft change as a band is put together.
+    while let Some(band) = next(draft, near_bytes) {
         band.put_together(draft);
     }
+}
+
+/// The first band that should be one.
+fn next(draft: &Draft, near_bytes: u64) -> Option<Band> {
+    let is_copy = |k: &usize| {
+        let kernel = &draft.kernels[*k];
+        !kernel.once && kernel.band.is_none() && is_copy(draft, kernel.kernel())
+    };
+    let copies: Vec<usize> = (0..draft.kernels.len()).filter(is_copy).collect();
+    if copies.is_empty() {
+        return None;
+    }
+    let uses = draft.uses();
+    let served = copies.iter().flat_map(|&copy| {
+        let kernel = draft.kernels[copy].kernel();
+        let writers = kernel.reads().into_iter().flat_map(|id| uses.writers[id.0 as usize].clone());
+        let readers = kernel.writes().into_iter().flat_map(|id| uses.readers[id.0 as usize].clone());
+        writers.chain(readers).collect::<Vec<_>>()
+    });
+    let served: BTreeSet<usize> = served.collect();
+    served.into_iter().find_map(|k| Band::around(draft, &uses, &copies, k, near_bytes))
 }
 
 /// A kernel and the copies that serve it.
@@ -51,26 +64,21 @@ struct Copied {
 
 impl Band {
     /// The band of a kernel, if it should be one.
-    fn around(draft: &Draft, k: usize, near_bytes: u64) -> Option<Band> {
+    fn around(draft: &Draft, uses: &Uses, copies: &[usize], k: usize, near_bytes: u64) -> Option<Band> {
         let this = &draft.kernels[k];
         let is_state = |id: &BufferId| draft.buffer(*id).state.is_some();
         let touched = || this.kernel().reads().into_iter().chain(this.kernel().writes());
-        if this.once || this.band.is_some() || is_copy(draft, this.kernel()) || touched().any(|id| is_state(&id)) {
+        if this.once || this.band.is_some() || copies.contains(&k) || touched().any(|id| is_state(&id)) {
             return None;
         }
-        let uses = draft.uses();
         let is_between = |id: BufferId| {
             let (writers, readers) = (&uses.writers[id.0 as usize], &uses.readers[id.0 as usize]);
             draft.buffer(id).is_free() && writers.len() == 1 && readers.len() == 1
         };
-        let served = |copy: usize| {
-            let copy = &draft.kernels[copy];
-            !copy.once && copy.band.is_none() && is_copy(draft, copy.kernel())
-        };
         let kernel = this.kernel();
         let ends = |ids: Vec<BufferId>, others: &dyn Fn(usize) -> usize| -> Vec<(usize, BufferId)> {
             let between = ids.into_iter().filter(|&id| is_between(id)).map(|id| (others(id.0 as usize), id));
-            between.filter(|&(copy, _)| served(copy)).collect()
+            between.filter(|(copy, _)| copies.contains(copy)).collect()
         };
         let before = ends(kernel.reads(), &|id| uses.writers[id][0]);
         let behind = ends(kernel.writes(), &|id| uses.readers[id][0]);
