@@ -11,7 +11,8 @@ pub struct Peaks {
     /// registers, a few rows in the L1 cache, and the 64 KiB of weights in the L2. On a Zen 4, which adds and multiplies 16
     /// numbers each in a cycle, it came to 117.1 GFLOP/s where 3.7 GHz allow 118.4.
     pub operations: f64,
-    /// Bytes from memory, by a sum of u64 in plain Rust.
+    /// Bytes from memory, by a sum of u64 in plain Rust. Its pages are as the system gives them; weights ask for large ones,
+    /// and so may come to more.
     pub reads: f64,
     /// Bytes from memory and to it, counted both, by `copy_from_slice`. Kernels whose stores pass the caches by need not
     /// read what they write, and so may come to more.
