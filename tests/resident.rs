@@ -4,14 +4,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "support/status.rs"]
+mod status;
+
 use fusewright::{Model, Options, Tensor, bindings};
 use std::path::Path;
 
 /// Bytes of this process that are in memory and are no file's; `None` where the system does not tell.
 fn resident() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("RssAnon:"))?;
-    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib << 10)
+    status::status("RssAnon")
 }
 
 /// A run of ResNet-18.

@@ -4,6 +4,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "support/status.rs"]
+mod status;
+
 use fusewright::{Event, Options, Recipe, Tensor, Trainer};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::ops::ControlFlow;
@@ -44,9 +47,7 @@ fn allocations() -> u64 {
 
 /// Bytes of this process in memory; `None` where the system does not tell.
 fn resident() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = text.lines().find(|line| line.starts_with("VmRSS:"))?;
-    Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
+    status::status("VmRSS")
 }
 
 fn recipe(path: &str) -> Recipe {

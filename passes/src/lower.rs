@@ -1,10 +1,10 @@
 //! Graph to kernels, one node at a time. What belongs together is joined by `fuse`.
 
-use crate::merge;
 use fusewright_ir::graph::{Graph, NodeMap};
 use fusewright_ir::kernel::build::Operand;
 use fusewright_ir::kernel::{BufferId, BufferInfo, Kernel, Literal, NamedKernel, Program, Role, Scalar, Update};
 use fusewright_ir::ops::{Op, Site};
+use fusewright_ir::plan::access::with_scalars;
 use fusewright_ir::tensor::{Data, Tensor};
 
 /// The kernels of every node, in topological order, each value in a buffer of its own.
@@ -64,7 +64,7 @@ fn with_literals(kernel: &Kernel, program: &Program) -> Kernel {
         },
         _ => None,
     };
-    merge::rewritten(kernel, |scalar| literal(scalar).map(Scalar::Const))
+    with_scalars(kernel, |_, scalar| literal(&scalar).map_or(scalar, Scalar::Const))
 }
 
 fn literal_of(tensor: &Tensor) -> Option<Literal> {

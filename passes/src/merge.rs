@@ -4,6 +4,7 @@
 use fusewright_ir::kernel::{
     Affine, Axis, BufferId, Combine, Index, Kernel, Scalar, ScalarDag, ScalarId, Space, Store,
 };
+use fusewright_ir::plan::access::with_scalars;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
@@ -171,26 +172,7 @@ pub fn is_identity(at: &[Index], extents: &[usize]) -> bool {
 
 /// The same kernel with scalars that nothing needs left out.
 pub fn compacted(kernel: &Kernel) -> Kernel {
-    rewritten(kernel, |_| None)
-}
-
-/// The same kernel with each scalar that `change` answers to in place of the old one, which has the same type.
-pub fn rewritten(kernel: &Kernel, change: impl Fn(&Scalar) -> Option<Scalar>) -> Kernel {
-    let mut result = kernel.without_scalars();
-    let mut renamed: FxHashMap<ScalarId, ScalarId> = FxHashMap::default();
-    for id in kernel.live() {
-        let scalar = kernel.body.get(id);
-        let new = change(scalar).unwrap_or_else(|| scalar.map(|id| renamed[&id], Affine::clone));
-        renamed.insert(id, result.body.intern(new, kernel.body.dtype(id)));
-    }
-    for fold in &mut result.folds {
-        fold.value = renamed[&fold.value];
-    }
-    for store in &mut result.stores {
-        store.value = renamed[&store.value];
-        store.at = store.at.iter().map(|index| index.map(Affine::clone, |id| renamed[&id])).collect();
-    }
-    result
+    with_scalars(kernel, |_, scalar| scalar)
 }
 
 fn plain_affine(index: &Index) -> Option<&Affine> {

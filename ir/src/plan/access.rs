@@ -203,12 +203,16 @@ pub fn with_forms(kernel: &Kernel, change: impl Fn(&Affine) -> Affine) -> Kernel
     result
 }
 
-/// The same kernel with every load of `old` from `new`.
-pub fn with_reads_renamed(kernel: &Kernel, old: BufferId, new: BufferId) -> Kernel {
-    with_scalars(kernel, |_, scalar| match scalar {
-        Scalar::Load { buffer, at, outside } if buffer == old => Scalar::Load { buffer: new, at, outside },
+/// The same kernel with every buffer that it reads and writes in the place of another, as `renamed` says.
+pub fn with_buffers(kernel: &Kernel, renamed: impl Fn(BufferId) -> BufferId) -> Kernel {
+    let mut result = with_scalars(kernel, |_, scalar| match scalar {
+        Scalar::Load { buffer, at, outside } => Scalar::Load { buffer: renamed(buffer), at, outside },
         other => other,
-    })
+    });
+    for store in &mut result.stores {
+        store.buffer = renamed(store.buffer);
+    }
+    result
 }
 
 /// Whether `kernel` reads every element of `from` before it writes the element of `to` at the same index, and nowhere

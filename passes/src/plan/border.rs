@@ -6,6 +6,7 @@
 
 use super::draft::{Draft, DraftKernel, Uses, without_index};
 use super::layout::innermost;
+use crate::merge::is_identity;
 use fusewright_ir::kernel::{Affine, Axis, BufferId, Index, Kernel, Role, Scalar, Space};
 use fusewright_ir::plan::access::{any_depends, depends, reads, with_forms};
 use smallvec::SmallVec;
@@ -149,9 +150,7 @@ fn is_copy(draft: &Draft, kernel: &Kernel) -> bool {
     let [store] = &kernel.stores[..] else { return false };
     let Scalar::Load { buffer, at, outside: None } = kernel.body.get(store.value) else { return false };
     let (from, to) = (draft.buffer(*buffer), draft.buffer(store.buffer));
-    let identity = |at: &[Index], dims: &[usize]| {
-        dims == &kernel.outer[..] && at.iter().enumerate().all(|(i, index)| index.as_axis() == Some(Axis(i as u32)))
-    };
+    let identity = |at: &[Index], dims: &[usize]| dims == &kernel.outer[..] && is_identity(at, dims);
     let is_port = (from.info.role == Role::Input && to.is_free()) || (from.is_free() && to.is_output);
     is_port
         && kernel.folds.is_empty()

@@ -8,7 +8,7 @@ use super::draft::{Draft, Uses};
 use super::machine::Machine;
 use fusewright_ir::kernel::{Axis, BinaryOp, BufferId, FoldKind, Index, Kernel, Role, Scalar, ScalarId};
 use fusewright_ir::plan::Layout;
-use fusewright_ir::plan::access::{Part, Read, depends, plain, reads, with_reads_renamed};
+use fusewright_ir::plan::access::{Part, Read, depends, plain, reads, with_buffers};
 use rustc_hash::FxHashSet;
 use smallvec::SmallVec;
 
@@ -286,10 +286,7 @@ fn copy_ports(draft: &mut Draft, votes: &[Vec<u64>], inner: &mut Vec<Option<usiz
 
 fn rename(draft: &mut Draft, kernel: usize, old: BufferId, new: BufferId) {
     let kernel = &mut draft.kernels[kernel].named.kernel;
-    *kernel = with_reads_renamed(kernel, old, new);
-    for store in kernel.stores.iter_mut().filter(|store| store.buffer == old) {
-        store.buffer = new;
-    }
+    *kernel = with_buffers(kernel, |id| if id == old { new } else { id });
 }
 
 /// Buffers without a winner take the axis that belongs to a neighbour's innermost one, forward and backward, until

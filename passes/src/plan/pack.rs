@@ -279,6 +279,7 @@ mod tests {
     use crate::plan::machine::Machine;
     use crate::plan::samples::{draft, kernel};
     use crate::plan::schedule;
+    use fusewright_ir::plan::access::with_buffers;
 
     fn packed(shape: &str, layers: &str) -> Draft {
         let mut draft = draft(shape, layers);
@@ -317,7 +318,7 @@ mod tests {
         let source = program.buffer_ids().find(|(_, info)| info.name == "a.weight").map(|(id, _)| id).unwrap();
         let doubled = program.add_buffer(BufferInfo { role: Role::Computed, ..program.buffer(source).clone() });
         for named in &mut program.kernels {
-            named.kernel = fusewright_ir::plan::access::with_reads_renamed(&named.kernel, source, doubled);
+            named.kernel = with_buffers(&named.kernel, |id| if id == source { doubled } else { id });
         }
         let mut draft = Draft::new(program.clone());
         let mut k = KernelBuilder::new(&[8, 3, 3, 3]);
@@ -345,7 +346,7 @@ mod tests {
         let find = |name: &str| program.buffer_ids().find(|(_, info)| info.name == name).map(|(id, _)| id).unwrap();
         let (a, b) = (find("a.weight"), find("b.weight"));
         for named in &mut program.kernels {
-            named.kernel = fusewright_ir::plan::access::with_reads_renamed(&named.kernel, b, a);
+            named.kernel = with_buffers(&named.kernel, |id| if id == b { a } else { id });
         }
         let mut draft = Draft::new(program);
         schedule::all(&mut draft, &Machine::PORTABLE);

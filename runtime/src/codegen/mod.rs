@@ -16,7 +16,8 @@ use cranelift_codegen::{CodegenError, Context};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 use cranelift_jit::{ArenaMemoryProvider, JITBuilder, JITModule};
 use cranelift_module::{FuncId, Linkage, Module, ModuleError, default_libcall_names};
-use fusewright_ir::kernel::{BufferId, Index, Kernel, Scalar};
+use fusewright_ir::kernel::{BufferId, Kernel};
+use fusewright_ir::plan::access::with_buffers;
 use fusewright_ir::plan::edges::Edges;
 use fusewright_ir::plan::{Layout, Plan, Schedule, Step};
 use fusewright_ir::tensor::DType;
@@ -70,29 +71,8 @@ pub fn recipe(plan: &Plan, step: &Step) -> (Recipe, Vec<BufferId>) {
     });
     let slots = slots.collect();
     let number = |id: BufferId| BufferId(buffers.iter().position(|&other| other == id).expect("listed above") as u32);
-    let kernel = renumber(&step.kernel, number);
+    let kernel = with_buffers(&step.kernel, number);
     (Recipe { kernel, schedule: step.schedule.clone(), slots }, buffers)
-}
-
-fn renumber(kernel: &Kernel, number: impl Fn(BufferId) -> BufferId) -> Kernel {
-    let mut result = kernel.without_scalars();
-    let mut renamed = FxHashMap::default();
-    for id in kernel.live() {
-        let mut scalar = kernel.body.get(id).map(|id| renamed[&id], Clone::clone);
-        if let Scalar::Load { buffer, .. } = &mut scalar {
-            *buffer = number(*buffer);
-        }
-        renamed.insert(id, result.body.intern(scalar, kernel.body.dtype(id)));
-    }
-    for fold in &mut result.folds {
-        fold.value = renamed[&fold.value];
-    }
-    for store in &mut result.stores {
-        store.value = renamed[&store.value];
-        store.buffer = number(store.buffer);
-        store.at = store.at.iter().map(|index: &Index| index.map(Clone::clone, |id| renamed[&id])).collect();
-    }
-    result
 }
 
 /// Emits nests into one JIT module.

@@ -32,8 +32,7 @@ pub fn rewritten(mut program: Program, options: &PlanOptions) -> (Program, Vec<R
     if options.winograd == Winograd::Never {
         return (program, bands);
     }
-    let uses = Uses::of(program.buffers.len(), program.kernels.iter().map(|named| &named.kernel));
-    let [constant, weights] = [false, true].map(|states| known(&program, &uses, states).buffers);
+    let [constant, weights] = kept(&program);
     let kernels = std::mem::take(&mut program.kernels);
     let forward: Vec<Cow<Kernel>> = kernels
         .iter()
@@ -71,6 +70,12 @@ pub fn rewritten(mut program: Program, options: &PlanOptions) -> (Program, Vec<R
         }
     }
     (program, bands)
+}
+
+/// By [`BufferId`](fusewright_ir::kernel::BufferId): what is constant, and what belongs to the network, state included.
+fn kept(program: &Program) -> [Vec<bool>; 2] {
+    let uses = Uses::of(program.buffers.len(), program.kernels.iter().map(|named| &named.kernel));
+    [false, true].map(|states| known(program, &uses, states).buffers)
 }
 
 /// The transforms of each kernel by the cost model, within the limit on constants.

@@ -1,10 +1,10 @@
 //! The ways to compute each convolution, for those who measure them: the cost model is an estimate.
 
 use super::cost::choices;
-use super::recognise::{Convolution, ascending};
-use crate::plan::draft::{Uses, known};
-use fusewright_ir::kernel::{BufferId, BufferInfo, NamedKernel, Program, Role, Scalar};
-use fusewright_ir::plan::access::with_scalars;
+use super::kept;
+use super::recognise::{Convolution, Window, ascending};
+use fusewright_ir::kernel::{BufferId, BufferInfo, NamedKernel, Program, Role};
+use fusewright_ir::plan::access::with_buffers;
 use std::collections::BTreeMap;
 
 /// For a convolution, by [`Question::key`]: the points of the transform along each of its windows, none for the sum as it
@@ -24,8 +24,7 @@ pub struct Question {
 
 /// The convolutions of a program that transforms can serve, those of equal key once.
 pub fn questions(program: &Program) -> Vec<Question> {
-    let uses = Uses::of(program.buffers.len(), program.kernels.iter().map(|named| &named.kernel));
-    let [constant, weights] = [false, true].map(|states| known(program, &uses, states).buffers);
+    let [constant, weights] = kept(program);
     let mut found: BTreeMap<String, Question> = BTreeMap::new();
     for named in &program.kernels {
         let forward = ascending(&named.kernel);
@@ -47,7 +46,7 @@ pub fn questions(program: &Program) -> Vec<Question> {
 /// `8 x 64 to 128 channels, 3x3 over 56x56, weights that stay`.
 pub fn key(convolution: &Convolution, is_fixed: bool) -> String {
     let batch: usize = convolution.batch.iter().map(|(_, extent)| extent).product();
-    let sizes = |of: fn(&super::recognise::Window) -> usize| {
+    let sizes = |of: fn(&Window) -> usize| {
         convolution.windows.iter().map(|window| of(window).to_string()).collect::<Vec<_>>().join("x")
     };
     let (taps, places) = (sizes(|window| window.tap.1), sizes(|window| window.place.1));
@@ -77,13 +76,7 @@ fn alone(program: &Program, named: &NamedKernel, constant: &[bool], weights: &[b
         BufferInfo { name, role: role(id), ..program.buffer(id).clone() }
     });
     let buffers: Vec<BufferInfo> = buffers.collect();
-    let mut kernel = with_scalars(&named.kernel, |_, scalar| match scalar {
-        Scalar::Load { buffer, at, outside } => Scalar::Load { buffer: number(buffer), at, outside },
-        other => other,
-    });
-    for store in &mut kernel.stores {
-        store.buffer = number(store.buffer);
-    }
+    let kernel = with_buffers(&named.kernel, number);
     let outputs = writes.iter().map(|&id| (buffers[number(id).0 as usize].name.clone(), number(id))).collect();
     Program { buffers, kernels: vec![NamedKernel { kernel, ..named.clone() }], outputs, updates: Vec::new() }
 }
