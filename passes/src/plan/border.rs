@@ -15,6 +15,9 @@ use std::collections::BTreeSet;
 /// Fewer positions are not worth the calls, and leave threads without work.
 const FEWEST_POSITIONS: usize = 4;
 
+/// What is near is not made in more pieces than this: each costs calls.
+const MOST_CALLS: u64 = 64;
+
 /// Makes bands of kernels and the copies before and behind them, where these hand on more bytes than are near the core.
 pub fn bands(draft: &mut Draft, near_bytes: u64) {
     // Positions in the draft change as a band is put together.
@@ -103,7 +106,8 @@ impl Band {
             let again: u64 =
                 kernel.reads().iter().filter(|&&id| !moves(kernel, id, axis)).map(|&id| draft.buffer(id).bytes()).sum();
             let at_once = all / positions.max(1) as u64;
-            if positions < FEWEST_POSITIONS || all <= near_bytes || at_once > near_bytes / 2 || again > near_bytes {
+            let fits = (near_bytes / MOST_CALLS..=near_bytes / 2).contains(&at_once);
+            if positions < FEWEST_POSITIONS || all <= near_bytes || !fits || again > near_bytes {
                 continue;
             }
             if best.as_ref().is_none_or(|(most, _)| at_once > *most) {
@@ -194,4 +198,28 @@ fn with_axis_first(kernel: &Kernel, first: Axis) -> Kernel {
     let extent = result.outer.remove(first.0 as usize);
     result.outer.insert(0, extent);
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::plan::samples::program;
+    use crate::plan::{Machine, PlanOptions, Winograd, plan};
+    use fusewright_ir::plan::verify;
+
+    #[test]
+    fn copies_go_beside_their_kernel_position_by_position() {
+        let row = r#"Conv2d(out: 64, kernel_size: 1)"#;
+        let signal = r#"Conv1d(out: 64, kernel_size: 1), Relu, Conv1d(out: 40, kernel_size: 3, padding: 1)"#;
+        // The second in pieces of a few bytes: only where so little is near.
+        for (shape, layers, near_bytes, bands) in [
+            ("[1, 256, 56, 56]", row, None, 1),
+            ("[9, 48, 5001]", signal, None, 0),
+            ("[9, 48, 5001]", signal, Some(64 << 10), 2),
+        ] {
+            let winograd = Winograd::Never;
+            let options = PlanOptions { machine: Machine::AVX512, near_bytes, winograd, ..PlanOptions::default() };
+            let plan = plan(program(shape, layers, true), &options).unwrap();
+            assert_eq!((verify(&plan), plan.bands.len()), (Ok(()), bands), "{plan}");
+        }
+    }
 }

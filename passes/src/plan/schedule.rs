@@ -272,8 +272,7 @@ impl Facts<'_> {
             return None;
         }
         let scattered = self.reads.iter().find(|read| !matches!(self.stride(read, vector), Some(0 | 1)))?;
-        self.outer_axes()
-            .find(|&axis| axis != vector && self.stride(scattered, axis) == Some(1) && self.extent(axis) > 1)
+        self.own_axes().find(|&axis| axis != vector && self.stride(scattered, axis) == Some(1) && self.extent(axis) > 1)
     }
 
     /// By how much fewer elements a load of `read` reads at `points` neighbours along `axis` than at as many far apart:
