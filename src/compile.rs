@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::ir::kernel::Program;
-use crate::ir::plan::Plan;
+use crate::ir::plan::{Outline, Plan};
 use crate::ir::{Bindings, Diagnostic, Graph};
 use crate::model::Model;
 use crate::passes::fuse::{Decision, fuse};
@@ -48,6 +48,9 @@ pub struct Options {
     pub verify: bool,
     /// Whether the Cranelift IR and the assembly are kept for reading.
     pub listings: bool,
+    /// Whether what compiling went through is kept for reading, [`Compilation::details`]: several times the memory that a
+    /// small network takes.
+    pub details: bool,
     /// Whether the stages in between are kept as text: [`Compilation::dumps`].
     pub dumps: bool,
 }
@@ -68,26 +71,36 @@ impl Default for Options {
             spin: 50,
             verify: false,
             listings: false,
+            details: false,
             dumps: false,
         }
     }
 }
 
-/// All that compiling found out, for people and tools.
+/// What compiling found out, for people and tools.
 #[derive(Clone, Debug)]
 pub struct Compilation {
     /// The graph as the user wrote it, with all symbols bound.
     pub graph: Graph,
-    /// The graph after all passes over graphs.
-    pub optimised: Graph,
-    /// The kernels.
-    pub program: Program,
-    /// What was fused, what was not, and why.
-    pub decisions: Vec<Decision>,
+    /// What it went through, where [`Options::details`] asked for it.
+    pub details: Option<Box<Details>>,
     /// How long each stage took.
     pub stages: Vec<(&'static str, Duration)>,
     /// The state after each pass: its name and a text.
     pub dumps: Vec<(&'static str, String)>,
+}
+
+/// What a graph becomes on its way to a plan.
+#[derive(Clone, Debug)]
+pub struct Details {
+    /// The graph after all passes over graphs.
+    pub optimised: Graph,
+    /// What was fused, what was not, and why.
+    pub decisions: Vec<Decision>,
+    /// The kernels.
+    pub program: Program,
+    /// The plan.
+    pub plan: Plan,
 }
 
 /// The names of all passes whose results [`Compilation::dumps`] holds, in order.
@@ -102,7 +115,7 @@ pub fn pass_names() -> Vec<&'static str> {
 pub(crate) fn compile_graph(
     graph: Graph,
     options: &Options,
-    beside: Option<&Plan>,
+    beside: Option<&Outline>,
 ) -> Result<(Compilation, Plan), Error> {
     let mut stages = Vec::new();
     let mut dumps = Vec::new();
@@ -132,8 +145,10 @@ pub(crate) fn compile_graph(
         _ => Ways::new(),
     };
     let planning = plan_options(options, ways);
-    let plan = timed(&mut stages, "plan", || plan_beside(program.clone(), &planning, beside)).map_err(over_limit)?;
-    Ok((Compilation { graph, optimised, program, decisions, stages, dumps }, plan))
+    let kept = options.details.then(|| program.clone());
+    let plan = timed(&mut stages, "plan", || plan_beside(program, &planning, beside)).map_err(over_limit)?;
+    let details = kept.map(|program| Box::new(Details { optimised, decisions, program, plan: plan.clone() }));
+    Ok((Compilation { graph, details, stages, dumps }, plan))
 }
 
 /// Says that a memory limit is too low.

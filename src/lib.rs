@@ -43,7 +43,7 @@ mod tune;
 mod units;
 mod weights;
 
-pub use compile::{Compilation, Options, machine, pass_names, plan_of};
+pub use compile::{Compilation, Details, Options, machine, pass_names, plan_of};
 pub use error::{Error, Faults};
 pub use executable::{Executable, Planned, Session, reference};
 pub use initialize::initialize;

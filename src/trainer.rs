@@ -8,7 +8,7 @@ use crate::data::{Dataset, Order};
 use crate::error::Error;
 use crate::executable::check_inputs;
 use crate::initialize::initialize;
-use crate::ir::plan::Plan;
+use crate::ir::plan::Outline;
 use crate::ir::{Bindings, Diagnostic, Dim, Graph, Tensor, TensorType};
 use crate::passes::train::StepOptions;
 use crate::recipe::Recipe;
@@ -184,6 +184,9 @@ impl Trainer {
         let target = definition.objective.target.as_str();
         let input = first.inputs.iter().map(|(name, _)| name.as_str()).find(|name| *name != target).unwrap_or(target);
         let names = [input.into(), target.into()];
+        // The initial parameters: the state has them now.
+        drop(weights);
+        runtime::give_back();
         let (running, batches, current) = (vec![first], Vec::new(), Current::default());
         let history = Vec::with_capacity(definition.epochs);
         Ok(Trainer { recipe, options, length, sizes, state, rest, running, order, history, current, batches, names })
@@ -414,8 +417,8 @@ impl Trainer {
         sizes
     }
 
-    /// The plan of a step of the recipe's batch.
-    pub fn plan(&self) -> &Plan {
+    /// The plan of a step of the recipe's batch, without its loops.
+    pub fn plan(&self) -> &Outline {
         self.running[0].session.executable().plan()
     }
 
@@ -530,7 +533,7 @@ impl Running {
         sizes: &Bindings,
         length: &StepOptions,
         options: &Options,
-        beside: Option<&Plan>,
+        beside: Option<&Outline>,
     ) -> Result<Running, Error> {
         let begun = Instant::now();
         let graph: Graph = match kind {

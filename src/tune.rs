@@ -130,9 +130,9 @@ impl Subject {
         let (parameters, inputs, outputs) = (all(&plan.parameters), all(&plan.inputs), all(&plan.outputs));
         let settings = Settings { isa: options.isa, verify: options.verify, listings: false };
         let given = |name: &str| parameters.iter().find(|(known, _)| known == name).map(|(_, tensor)| tensor);
-        let mut state = State::new(&plan);
         let executable = Arc::new(Executable::new(plan, settings, given)?);
         let plan = executable.plan();
+        let mut state = State::new(plan);
         for kept in &plan.states {
             let tensor = random(plan, &kept.name, kept.buffer);
             state.set(&kept.name, &tensor).map_err(|error| Diagnostic::new(error.to_string()))?;
@@ -154,7 +154,7 @@ impl Subject {
 }
 
 /// Numbers between -1 and 1; whole ones are 0.
-fn random(plan: &Plan, name: &str, buffer: BufferId) -> Tensor {
+fn random<S>(plan: &Plan<S>, name: &str, buffer: BufferId) -> Tensor {
     let buffer = plan.buffer(buffer);
     let ty = TensorType::new(buffer.dtype, buffer.dims.iter().copied());
     let init = Initializer::Uniform { low: Real(-1.0), high: Real(1.0) };

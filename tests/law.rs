@@ -6,7 +6,7 @@
 
 mod support;
 
-use fusewright::ir::plan::{Layout, Plan, State, verify};
+use fusewright::ir::plan::{Layout, Outline, State, verify};
 use fusewright::passes::fuse::fuse;
 use fusewright::passes::lower::lower;
 use fusewright::passes::pipeline;
@@ -171,7 +171,7 @@ fn the_plans_of_a_network_share_its_state() {
     for seed in 31_000_000..31_000_400 {
         let built = grow::network(seed, Style::default()).pruned().build().expect("it fits");
         let Some(graphs) = training::step_and_evaluation(&built, seed) else { continue };
-        let mut first: Option<Plan> = None;
+        let mut first: Option<Outline> = None;
         for (mut graph, fused) in graphs.into_iter().flat_map(|graph| [(graph.clone(), false), (graph, true)]) {
             pipeline::run(&mut graph, &mut |_, _, _| {});
             let mut program = lower(&graph);
@@ -181,16 +181,16 @@ fn the_plans_of_a_network_share_its_state() {
             let options = PlanOptions { winograd: winograd(seed), ..PlanOptions::default() };
             let plan = plan_beside(program, &options, first.as_ref()).expect("no limit is stated");
             assert_eq!(verify(&plan), Ok(()), "seed {seed}\n{plan}");
-            let layouts = |plan: &Plan| -> BTreeMap<String, Layout> {
+            let layouts = |plan: &Outline| -> BTreeMap<String, Layout> {
                 let layout = |state: &State| (state.name.clone(), plan.buffer(state.buffer).layout.clone());
                 plan.states.iter().map(layout).collect()
             };
             let Some(first) = &first else {
-                first = Some(plan);
+                first = Some(plan.outline());
                 continue;
             };
             let known = layouts(first);
-            for (name, layout) in layouts(&plan) {
+            for (name, layout) in layouts(&plan.outline()) {
                 assert_eq!(known[&name], layout, "seed {seed}: `{name}`\n{graph}");
                 shared += usize::from(!layout.is_row_major());
             }

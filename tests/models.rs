@@ -134,7 +134,8 @@ fn agrees(name: &str, model: &Model, fuse: bool, levels: bool) {
             _ => {}
         }
     }
-    let options = Options { fuse, verify: true, weights: Some(weights), bindings, ..Options::default() };
+    let options =
+        Options { fuse, verify: true, details: levels, weights: Some(weights), bindings, ..Options::default() };
     let executable = bound.compile(Options { bindings: Bindings::new(), ..options }).unwrap();
     let mut session = executable.session(&Bindings::new()).unwrap();
     let found = session.run_tensors(&inputs).unwrap();
@@ -144,13 +145,12 @@ fn agrees(name: &str, model: &Model, fuse: bool, levels: bool) {
     let wanted = evaluate::evaluate(bound.graph(), &given);
     let finite = |(_, array): &(String, Array)| array.data.iter().all(|x| x.is_finite());
     assert!(wanted.iter().all(finite), "{name}: the random network gives numbers");
-    if levels {
-        let compilation = &session.planned().compilation;
-        let optimised = evaluate::evaluate(&compilation.optimised, &given);
+    if let Some(details) = &session.planned().compilation.details {
+        let optimised = evaluate::evaluate(&details.optimised, &given);
         for ((output, got), (_, wanted)) in optimised.iter().zip(&wanted) {
             compare(&format!("{name}, optimised graph"), output, &got.data, wanted, 1e-6);
         }
-        for ((output, got), (_, wanted)) in run_kernels(&compilation.program, &given).iter().zip(&wanted) {
+        for ((output, got), (_, wanted)) in run_kernels(&details.program, &given).iter().zip(&wanted) {
             compare(&format!("{name}, kernels (fuse: {fuse})"), output, &got.data, wanted, 1e-6);
         }
     }

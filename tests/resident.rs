@@ -1,4 +1,4 @@
-//! The memory that a network takes is what its plan says: weights are dropped when they are packed, and what compiling
+//! The memory that a network or a training takes is what its plan says: weights are dropped when they are packed, and what compiling
 //! took is given back. A process of its own, so that nothing else is counted, without threads: glibc gives back the end of the
 //! heap for the main thread alone.
 
@@ -7,7 +7,7 @@
 #[path = "support/status.rs"]
 mod status;
 
-use fusewright::{Model, Options, Tensor, bindings};
+use fusewright::{Model, Options, Recipe, Tensor, Trainer, bindings};
 use std::path::Path;
 
 /// Bytes of this process that are in memory and are no file's; `None` where the system does not tell.
@@ -15,8 +15,30 @@ fn resident() -> Option<u64> {
     status::status("RssAnon")
 }
 
-/// A run of ResNet-18.
 fn main() {
+    training();
+    inference();
+}
+
+/// Steps of a network of convolutions, inputs included, over the process before it.
+fn training() {
+    let Some(before) = resident() else { return };
+    let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/rows/train_convnet_b64.ron");
+    let mut trainer = Trainer::new(Recipe::load(recipe).unwrap(), None, Options::default()).unwrap();
+    let x = Tensor::from_vec(&[64, 3, 32, 32], (0..64 * 3072).map(|i| (i % 13) as f32 / 13.0).collect());
+    let labels = Tensor::from_vec(&[64], (0..64i64).map(|i| i % 10).collect());
+    for _ in 0..3 {
+        trainer.step(&[("x", &x), ("labels", &labels)]).unwrap();
+    }
+    let taken = resident().unwrap() - before;
+    let (plan, given) = (trainer.plan(), x.data().bytes().len() + labels.data().bytes().len());
+    let wanted = plan.arena_bytes + plan.scratch_bytes + plan.constant_bytes + (trainer.state().bytes() + given) as u64;
+    let ratio = taken as f64 / wanted as f64;
+    assert!((0.95..1.05).contains(&ratio), "{taken} bytes for a plan of {wanted}");
+}
+
+/// A run of ResNet-18.
+fn inference() {
     let model = Model::load(Path::new(env!("CARGO_MANIFEST_DIR")).join("models/resnet18.ron")).unwrap();
     let image = Tensor::from_vec(&[1, 3, 224, 224], (0..150_528).map(|i| (i % 251) as f32 / 251.0).collect());
     let Some(before) = resident() else { return };

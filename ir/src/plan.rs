@@ -16,15 +16,15 @@ use smallvec::SmallVec;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// A network ready to be turned into machine code.
+/// A network ready to be turned into machine code; with [`Label`]s for steps, what is left to know when it is code.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Plan {
+pub struct Plan<S = Step> {
     /// All buffers, by [`BufferId`].
     pub buffers: Vec<PlannedBuffer>,
     /// Run once, when parameters are given: packing and whatever else depends on nothing but parameters.
-    pub setup: Vec<Step>,
+    pub setup: Vec<S>,
     /// Run for every call, in order, but for those of bands.
-    pub steps: Vec<Step>,
+    pub steps: Vec<S>,
     /// Stretches of steps that are run together position by position, ascending and apart.
     pub bands: Vec<Band>,
     /// What the user gives for each call.
@@ -51,6 +51,9 @@ pub struct Plan {
     pub repeated_operations: u64,
 }
 
+/// A plan without its loops: where everything lies, and what the steps are called. It takes a twentieth of the memory.
+pub type Outline = Plan<Label>;
+
 /// A named buffer that the user gives or gets, in row-major order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Port {
@@ -74,7 +77,7 @@ pub struct State {
 }
 
 /// One kernel at its place in the order.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Step {
     /// The graph nodes it computes.
     pub nodes: Vec<String>,
@@ -84,6 +87,17 @@ pub struct Step {
     pub kernel: Kernel,
     /// How it is run.
     pub schedule: Schedule,
+}
+
+/// A step, for people.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Label {
+    /// The graph nodes it computes.
+    pub nodes: Vec<String>,
+    /// Their operations: `Conv2d Relu`.
+    pub about: String,
+    /// The scalar operations of a run: [`Kernel::operations`].
+    pub operations: u64,
 }
 
 /// Steps that are run one behind the other at each position of an axis that all have as their first: what they hand on
@@ -290,6 +304,34 @@ impl Schedule {
 }
 
 impl Plan {
+    /// What is left to know when the plan is code.
+    pub fn outline(&self) -> Outline {
+        let label = |step: &Step| Label {
+            nodes: step.nodes.clone(),
+            about: step.about.clone(),
+            operations: step.kernel.operations(),
+        };
+        Plan {
+            buffers: self.buffers.clone(),
+            setup: self.setup.iter().map(label).collect(),
+            steps: self.steps.iter().map(label).collect(),
+            bands: self.bands.clone(),
+            inputs: self.inputs.clone(),
+            parameters: self.parameters.clone(),
+            outputs: self.outputs.clone(),
+            states: self.states.clone(),
+            constant_bytes: self.constant_bytes,
+            arena_bytes: self.arena_bytes,
+            scratch_bytes: self.scratch_bytes,
+            lower_bound_bytes: self.lower_bound_bytes,
+            unplanned_bytes: self.unplanned_bytes,
+            saved_bytes: self.saved_bytes,
+            repeated_operations: self.repeated_operations,
+        }
+    }
+}
+
+impl<S> Plan<S> {
     /// The buffer.
     pub fn buffer(&self, id: BufferId) -> &PlannedBuffer {
         &self.buffers[id.0 as usize]

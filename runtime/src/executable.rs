@@ -8,7 +8,7 @@ use crate::isa::Isa;
 use crate::memory::{self, ALIGNMENT, AlignedBytes};
 use fusewright_ir::diagnostic::Diagnostic;
 use fusewright_ir::kernel::BufferId;
-use fusewright_ir::plan::{Place, Plan, Port, Step};
+use fusewright_ir::plan::{Outline, Place, Plan, Port, Step};
 use fusewright_ir::tensor::Tensor;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ use std::fmt;
 
 /// Machine code and constants: shared by any number of sessions on any number of threads.
 pub struct Executable {
-    pub(crate) plan: Plan,
+    plan: Outline,
     pub(crate) steps: Vec<CompiledStep>,
     pub(crate) constants: AlignedBytes,
     code_bytes: usize,
@@ -144,13 +144,14 @@ impl Executable {
             }
         }
         run_setup(&plan, &setup, &constants, find)?;
-        drop(setup);
+        let outline = plan.outline();
+        drop((plan, setup));
         memory::give_back();
-        Ok(Executable { plan, steps, constants, code_bytes, listings, _code: code })
+        Ok(Executable { plan: outline, steps, constants, code_bytes, listings, _code: code })
     }
 
-    /// The plan it was made from.
-    pub fn plan(&self) -> &Plan {
+    /// The plan it was made from, without the loops.
+    pub fn plan(&self) -> &Outline {
         &self.plan
     }
 

@@ -17,6 +17,7 @@ mod view;
 
 pub use executable::{CompileError, Executable, Settings};
 pub use isa::Isa;
+pub use memory::give_back;
 pub use session::{RunError, Session, Threads};
 pub use state::{State, StateError};
 pub use view::{View, ViewMut, view, view_mut};

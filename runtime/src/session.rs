@@ -9,7 +9,7 @@ use crate::pool::{self, Team};
 use crate::state::{State, StateError};
 use crate::view::{View, ViewMut};
 use fusewright_ir::kernel::BufferId;
-use fusewright_ir::plan::{Place, Plan, Port};
+use fusewright_ir::plan::{Outline, Place, Port};
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -412,7 +412,7 @@ impl Call<'_> {
     }
 }
 
-fn check(plan: &Plan, port: &Port, dtype: fusewright_ir::DType, len: usize) -> Result<(), RunError> {
+fn check(plan: &Outline, port: &Port, dtype: fusewright_ir::DType, len: usize) -> Result<(), RunError> {
     let buffer = plan.buffer(port.buffer);
     let elements: usize = buffer.dims.iter().product();
     if dtype == buffer.dtype && len == elements {

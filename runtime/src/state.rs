@@ -1,7 +1,7 @@
 //! The memory of what is trained: it stays from run to run, and every plan of a network finds it as it lies.
 
 use crate::memory::{ALIGNMENT, AlignedBytes};
-use fusewright_ir::plan::{Layout, Plan};
+use fusewright_ir::plan::{Layout, Outline};
 use fusewright_ir::tensor::{DType, Data, Tensor};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -44,7 +44,7 @@ impl std::error::Error for StateError {}
 
 impl State {
     /// Memory for the state of a plan, all 0.
-    pub fn new(plan: &Plan) -> State {
+    pub fn new(plan: &Outline) -> State {
         static NUMBERS: AtomicU64 = AtomicU64::new(0);
         let (mut slots, mut offset) = (BTreeMap::new(), 0);
         for state in &plan.states {
@@ -109,7 +109,7 @@ impl State {
     ///
     /// # Errors
     /// Where one is missing, or lies otherwise than the plan expects.
-    pub(crate) fn pointers(&mut self, plan: &Plan) -> Result<Vec<*mut u8>, StateError> {
+    pub(crate) fn pointers(&mut self, plan: &Outline) -> Result<Vec<*mut u8>, StateError> {
         let pointer = |state: &fusewright_ir::plan::State| {
             let wrong = |problem: &str| StateError { name: state.name.clone(), problem: problem.to_string() };
             let slot = self.slots.get(&state.name).ok_or_else(|| wrong("is missing"))?;

@@ -7,8 +7,8 @@ use super::{dot, html};
 use clap::{Args, ValueEnum};
 use fusewright::data::files;
 use fusewright::ir::kernel::BufferId;
-use fusewright::ir::plan::{Layout, Place, Plan, Step, Vector};
-use fusewright::{Isa, Model, Options, Planned, pass_names};
+use fusewright::ir::plan::{Layout, Outline, Place, Plan, Step, Vector};
+use fusewright::{Compilation, Details, Isa, Model, Options, Planned, pass_names};
 use serde::Serialize;
 use std::io::Write;
 use std::path::PathBuf;
@@ -113,6 +113,7 @@ impl Compile {
             weights: weights(self.weights.as_ref())?,
             isa: self.isa.unwrap_or_else(Isa::detect),
             listings: matches!(self.emit, Some(Emit::Clif | Emit::Asm)),
+            details: true,
             dumps: self.after.is_some(),
             ..Options::default()
         });
@@ -122,7 +123,7 @@ impl Compile {
         stages.extend(planned.compilation.stages.iter().copied());
 
         if let Some(path) = &self.dot {
-            let text = dot::graph(planned.executable.plan());
+            let text = dot::graph(&details(&planned.compilation).plan);
             files::write(path, |file| file.write_all(text.as_bytes()))?;
         }
         if let Some(path) = &self.html {
@@ -139,10 +140,10 @@ impl Compile {
             return Ok(write!(out, "{text}")?);
         }
         match self.emit {
-            Some(Emit::Graph) => write!(out, "{}", planned.compilation.optimised)?,
+            Some(Emit::Graph) => write!(out, "{}", details(&planned.compilation).optimised)?,
             Some(Emit::Groups) => groups(out, &planned)?,
-            Some(Emit::Kernels) => write!(out, "{}", planned.compilation.program)?,
-            Some(Emit::Plan) => plan(out, planned.executable.plan())?,
+            Some(Emit::Kernels) => write!(out, "{}", details(&planned.compilation).program)?,
+            Some(Emit::Plan) => plan(out, &details(&planned.compilation).plan)?,
             Some(Emit::Clif) => listings(out, &planned, |listing| &listing.clif)?,
             Some(Emit::Asm) => listings(out, &planned, |listing| &listing.assembly)?,
             None if !self.explain => report(out, &planned, &stages)?,
@@ -184,7 +185,7 @@ fn json(out: &mut Output, model: String, planned: &Planned, stages: &[(&str, Dur
             .map(|step| JsonStep {
                 operations: step.about.clone(),
                 nodes: step.nodes.clone(),
-                scalar_operations: step.kernel.operations(),
+                scalar_operations: step.operations,
             })
             .collect(),
     })
@@ -194,7 +195,7 @@ fn report(out: &mut Output, planned: &Planned, stages: &[(&str, Duration)]) -> R
     let plan = planned.executable.plan();
     let mut table = Table::new(&["kernel", "operations", "nodes", ">scalar operations"]);
     for (i, step) in plan.steps.iter().enumerate() {
-        table.row([format!("k{i}"), step.about.clone(), shortened(&step.nodes), grouped(step.kernel.operations())]);
+        table.row([format!("k{i}"), step.about.clone(), shortened(&step.nodes), grouped(step.operations)]);
     }
     writeln!(out, "{table}")?;
     writeln!(
@@ -216,8 +217,8 @@ fn report(out: &mut Output, planned: &Planned, stages: &[(&str, Duration)]) -> R
 }
 
 /// What computing again costs and saves, where a plan does that.
-pub fn repeated(plan: &Plan) -> Option<String> {
-    let all: u64 = plan.steps.iter().map(|step| step.kernel.operations()).sum();
+pub fn repeated(plan: &Outline) -> Option<String> {
+    let all: u64 = plan.steps.iter().map(|step| step.operations).sum();
     let share = plan.repeated_operations as f64 / all.saturating_sub(plan.repeated_operations).max(1) as f64;
     let (operations, saved) = (grouped(plan.repeated_operations), bytes(plan.saved_bytes));
     (plan.saved_bytes > 0).then(|| format!("{operations} operations ({:.1} %) to save {saved}", share * 100.0))
@@ -233,8 +234,13 @@ pub fn shortened(nodes: &[impl AsRef<str>]) -> String {
     }
 }
 
+/// What compiling went through.
+pub fn details(compilation: &Compilation) -> &Details {
+    compilation.details.as_deref().expect("the options ask for details")
+}
+
 fn groups(out: &mut Output, planned: &Planned) -> Result<(), Failure> {
-    for (i, named) in planned.compilation.program.kernels.iter().enumerate() {
+    for (i, named) in details(&planned.compilation).program.kernels.iter().enumerate() {
         writeln!(out, "k{i}: {}  ; {}", named.nodes.join(" "), named.about)?;
     }
     Ok(())
@@ -242,7 +248,7 @@ fn groups(out: &mut Output, planned: &Planned) -> Result<(), Failure> {
 
 fn explain(out: &mut Output, planned: &Planned) -> Result<(), Failure> {
     let mut table = Table::new(&["producer", "consumer", "", "reason"]);
-    for decision in &planned.compilation.decisions {
+    for decision in &details(&planned.compilation).decisions {
         let word = if decision.fused { "fused" } else { "apart" };
         table.row([decision.producer.clone(), decision.consumer.clone(), word.to_string(), decision.reason.clone()]);
     }

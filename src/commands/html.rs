@@ -7,6 +7,7 @@ mod memory;
 pub mod network;
 pub mod training;
 
+use super::compile::details;
 use super::table::{bytes, grouped};
 use fusewright::Compilation;
 use fusewright::ir::kernel::BufferId;
@@ -70,9 +71,10 @@ fn compilation_sections(text: &mut String, compilation: &Compilation, stages: &[
     section(text, "Compile time", "")?;
     compile_time(text, stages)?;
     section(text, "Fusion", "Why each edge was fused or not.")?;
-    writeln!(text, "<details><summary>{} decisions</summary>\n<table>", compilation.decisions.len())?;
+    let decisions = &details(compilation).decisions;
+    writeln!(text, "<details><summary>{} decisions</summary>\n<table>", decisions.len())?;
     writeln!(text, "<tr><th>producer</th><th>consumer</th><th></th><th>reason</th></tr>")?;
-    for decision in &compilation.decisions {
+    for decision in decisions {
         let word = if decision.fused { "fused" } else { "apart" };
         let [producer, consumer, reason] =
             [&decision.producer, &decision.consumer, &decision.reason].map(|t| escaped(t));

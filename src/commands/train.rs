@@ -76,7 +76,8 @@ impl Train {
             files::check_writable(path)?;
         }
         let units = Units::new(&recipe, &train);
-        let options = self.planning.put(self.how.options(weights(self.weights.as_ref())?));
+        let mut options = self.planning.put(self.how.options(weights(self.weights.as_ref())?));
+        options.details = self.report.is_some();
         let mut trainer = Trainer::new(recipe, Some(&train), options)?;
         let mut checkpoints = Checkpoints::new(target.cloned(), self.every);
         if let Some(path) = &self.resume {

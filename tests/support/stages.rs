@@ -5,7 +5,7 @@ use super::random::Random;
 use super::schedule;
 use fusewright::ir::graph::Graph;
 use fusewright::ir::kernel::{self, BufferId, Evaluation, Program, Role};
-use fusewright::ir::plan::{self, Plan};
+use fusewright::ir::plan::{self, Outline, Plan};
 use fusewright::ir::tensor::{Array, DType, Tensor, TensorType};
 use fusewright::ir::{Data, evaluate};
 use fusewright::machine;
@@ -248,12 +248,12 @@ fn planned(stage: &str, plan: &Plan, given: &BTreeMap<String, Array>) -> Check<R
             let value = results.remove(&name).expect("every output has a value");
             (name, value)
         };
-        Ok(names(plan).into_iter().map(result).collect())
+        Ok(names(&plan.outline()).into_iter().map(result).collect())
     })
 }
 
 /// The names of the results of a plan, and behind them of the state that it updates.
-fn names(plan: &Plan) -> Vec<String> {
+fn names(plan: &Outline) -> Vec<String> {
     let mut updated: Vec<String> =
         plan.states.iter().filter(|state| state.next.is_some()).map(|state| state.name.clone()).collect();
     updated.sort();

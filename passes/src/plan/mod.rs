@@ -40,7 +40,7 @@ pub use winograd::{Question, Ways, questions};
 
 use draft::Draft;
 use fusewright_ir::kernel::Program;
-use fusewright_ir::plan::Plan;
+use fusewright_ir::plan::{Outline, Plan};
 use std::ops::Range;
 
 /// What a plan is made for.
@@ -128,7 +128,7 @@ pub fn plan(program: Program, options: &PlanOptions) -> Result<Plan, MemoryFloor
 ///
 /// # Errors
 /// As [`plan`].
-pub fn plan_beside(program: Program, options: &PlanOptions, other: Option<&Plan>) -> Result<Plan, MemoryFloor> {
+pub fn plan_beside(program: Program, options: &PlanOptions, other: Option<&Outline>) -> Result<Plan, MemoryFloor> {
     let state_layouts = state::layouts(&program, other);
     let (program, bands) = rewritten(program, options);
     let updates = program.updates.clone();

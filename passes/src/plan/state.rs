@@ -7,13 +7,13 @@ use super::draft::{Draft, Uses};
 use super::layout::innermost;
 use fusewright_ir::kernel::{Axis, BufferId, BufferInfo, Kernel, Program, Role, Store, Update};
 use fusewright_ir::plan::access::{Part, Read, is_in_place, plain, reads};
-use fusewright_ir::plan::{Layout, Plan};
+use fusewright_ir::plan::{Layout, Outline};
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
 
 /// The layout of every buffer that is state: as in another plan that works on it, which may be for another batch or for
 /// evaluation, or as the network's sums like it.
-pub fn layouts(program: &Program, other: Option<&Plan>) -> Vec<Option<Layout>> {
+pub fn layouts(program: &Program, other: Option<&Outline>) -> Vec<Option<Layout>> {
     let known: BTreeMap<&str, &Layout> = other.map_or_else(BTreeMap::new, |plan| {
         plan.states.iter().map(|state| (state.name.as_str(), &plan.buffer(state.buffer).layout)).collect()
     });

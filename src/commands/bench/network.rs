@@ -7,7 +7,7 @@ use crate::commands::arguments::{bind_shape, default_batch, inputs, named, narro
 use crate::commands::output::Failure;
 use fusewright::data::npy;
 use fusewright::ir::ops::{Initializer, Parameter, Real};
-use fusewright::ir::plan::Plan;
+use fusewright::ir::plan::Outline;
 use fusewright::ir::{Bindings, Tensor, TensorType};
 use fusewright::runtime::{View, ViewMut, view, view_mut};
 use fusewright::{Compilation, Error, Model, Options, Session, initialize};
@@ -82,7 +82,7 @@ impl Subject for Run {
         None
     }
 
-    fn plan(&self) -> &Plan {
+    fn plan(&self) -> &Outline {
         self.session.planned().executable.plan()
     }
 

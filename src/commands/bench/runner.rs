@@ -1,7 +1,7 @@
 //! What is timed, and what is found of it.
 
 use fusewright::ir::Tensor;
-use fusewright::ir::plan::Plan;
+use fusewright::ir::plan::{Label, Outline};
 use fusewright::{Compilation, Error};
 use serde::Serialize;
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ pub trait Subject {
     fn losses(&self) -> &[f32];
     /// Bytes that stay from run to run.
     fn state_bytes(&self) -> Option<u64>;
-    fn plan(&self) -> &Plan;
+    fn plan(&self) -> &Outline;
     fn code_bytes(&self) -> usize;
     fn compilation(&self) -> &Compilation;
 }
@@ -123,11 +123,11 @@ impl<S: Subject> Runner<S> {
 
     pub fn kernels(&self) -> Vec<Kernel> {
         let measured = self.subject.plan().steps.iter().zip(&self.steps);
-        let kernel = |(step, times): (&fusewright::ir::plan::Step, &Vec<Duration>)| Kernel {
+        let kernel = |(step, times): (&Label, &Vec<Duration>)| Kernel {
             operations: step.about.clone(),
             nodes: step.nodes.clone(),
             median_us: microseconds(median(times)),
-            scalar_operations: step.kernel.operations(),
+            scalar_operations: step.operations,
         };
         measured.map(kernel).collect()
     }

@@ -6,7 +6,7 @@ use super::runner::Subject;
 use crate::commands::arguments::{NamedFile, named, narrowed};
 use crate::commands::output::Failure;
 use fusewright::data::{Dataset, npy};
-use fusewright::ir::plan::Plan;
+use fusewright::ir::plan::Outline;
 use fusewright::ir::{Bindings, Tensor, TensorType};
 use fusewright::{Compilation, Error, Options, Recipe, Trainer};
 use std::time::Duration;
@@ -109,7 +109,7 @@ impl Subject for Step {
         Some(self.trainer.state().bytes() as u64)
     }
 
-    fn plan(&self) -> &Plan {
+    fn plan(&self) -> &Outline {
         self.trainer.plan()
     }
 

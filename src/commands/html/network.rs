@@ -1,6 +1,7 @@
 //! A page about a compiled network.
 
 use super::{compilation_sections, plan_sections};
+use crate::commands::compile::details;
 use crate::commands::summary::layers;
 use crate::commands::table::bytes;
 use fusewright::Planned;
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 /// The page; `stages` are those of compiling, reading the model included.
 pub fn page(title: &str, planned: &Planned, stages: &[(&str, Duration)]) -> String {
-    let plan = planned.executable.plan();
+    let plan = &details(&planned.compilation).plan;
     let total: Duration = stages.iter().map(|(_, time)| *time).sum();
     let tiles = [
         ("operations", layers(&planned.compilation.graph).len().to_string()),

@@ -2,6 +2,7 @@
 
 use super::curves::{Chart, Line};
 use super::{compilation_sections, plan_sections, section};
+use crate::commands::compile::details;
 use crate::commands::table::{bytes, time};
 use fusewright::Trainer;
 use std::time::Duration;
@@ -20,8 +21,8 @@ pub struct Story {
 
 /// The page.
 pub fn page(story: &Story, trainer: &Trainer) -> String {
-    let plan = trainer.plan();
     let compilation = trainer.compilation();
+    let plan = &details(compilation).plan;
     let mut tiles = story.tiles.clone();
     tiles.extend([
         ("kernels of a step", plan.steps.len().to_string()),
