@@ -1,17 +1,20 @@
 //! From a graph to a plan: the passes in order, each timed. The only page that calls them.
 
+use crate::cache;
 use crate::error::Error;
 use crate::ir::kernel::Program;
 use crate::ir::plan::{Outline, Plan};
-use crate::ir::{Bindings, Diagnostic, Graph};
+use crate::ir::{Bindings, Diagnostic, Graph, Tensor};
 use crate::model::Model;
 use crate::passes::fuse::{Decision, fuse};
 use crate::passes::lower::lower;
 use crate::passes::pipeline;
 use crate::passes::plan::{Machine, MemoryFloor, PlanOptions, Ways, Winograd, plan_beside};
-use crate::runtime::Isa;
+use crate::runtime::{self, Isa, Settings};
 use crate::tune;
 use crate::weights::Weights;
+use std::borrow::Cow;
+use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -36,6 +39,16 @@ pub struct Options {
     /// A file of measured convolutions: those that it lacks for this machine are measured when a model is compiled, and added
     /// to it. Without, and for [`Options::exact`], which way to compute one is estimated.
     pub tuning: Option<PathBuf>,
+    /// A folder of executables, made where there is none: what was compiled before, by this build of this program for the same
+    /// network, sizes, options and parameters, is loaded; what is new is compiled and put there. A weights file counts as the
+    /// same while its path, length and time of modification are. What is damaged, or was left by another version or processor,
+    /// is made anew.
+    ///
+    /// The folder holds machine code that will be executed: it is trusted like the program itself, and nobody else should be
+    /// able to write to it. Nothing is ever removed from it; any file of it may be, at any time. Where [`Options::verify`],
+    /// [`Options::listings`], [`Options::details`] or [`Options::dumps`] ask for what a file does not hold, all is compiled,
+    /// and put there.
+    pub cache: Option<PathBuf>,
     /// The vectors of inner bodies; the widest that this machine has by default.
     pub isa: Isa,
     /// The most threads that a run uses, its caller's included. Results are the same bits for any number. The process has
@@ -66,6 +79,7 @@ impl Default for Options {
             constant_limit: None,
             memory_limit: None,
             tuning: None,
+            cache: None,
             isa: Isa::detect(),
             threads: 1,
             spin: 50,
@@ -106,6 +120,53 @@ pub struct Details {
 /// The names of all passes whose results [`Compilation::dumps`] holds, in order.
 pub fn pass_names() -> Vec<&'static str> {
     pipeline::PIPELINE.iter().map(|pass| pass.name).chain(["lower", "fuse"]).collect()
+}
+
+/// The executable of a graph without symbols, from the cache or compiled; its state, if any, lies as in the plan `beside` it.
+/// `parameter` gives parameters, and `origins` says where they come from.
+///
+/// # Errors
+/// Where the memory limit is below what is needed, a file cannot be read or written, or the machine is not supported.
+pub(crate) fn executable<'a>(
+    graph: Graph,
+    options: &Options,
+    beside: Option<&Outline>,
+    parameter: impl Fn(&str) -> Result<Option<Cow<'a, Tensor>>, Diagnostic>,
+    origins: impl Fn(&mut cache::Subject) -> io::Result<()>,
+) -> Result<(runtime::Executable, Compilation), Error> {
+    let begun = Instant::now();
+    let entry = |graph: &Graph| {
+        let folder = options.cache.as_ref();
+        folder.map(|folder| cache::Entry::new(folder, graph, options, beside, &origins)).transpose()
+    };
+    let mut place = entry(&graph)?;
+    if let Some(place) = &place {
+        let is_enough = !(options.verify || options.listings || options.details || options.dumps);
+        if let Some(executable) = is_enough.then(|| place.load()).flatten() {
+            let stages = vec![("load", begun.elapsed())];
+            return Ok((executable, Compilation { graph, details: None, stages, dumps: Vec::new() }));
+        }
+        place.check_writable()?;
+    }
+    let (mut compilation, plan) = compile_graph(graph, options, beside)?;
+    let settings = Settings { isa: options.isa, verify: options.verify, listings: options.listings };
+    if options.tuning.is_some() {
+        // More is known than before.
+        place = entry(&compilation.graph)?;
+    }
+    let executable = match &place {
+        None => {
+            timed(&mut compilation.stages, "generate", || runtime::Executable::with_source(plan, settings, parameter))?
+        }
+        Some(place) => {
+            let (executable, image) = timed(&mut compilation.stages, "generate", || {
+                runtime::Executable::with_image(plan, settings, parameter)
+            })?;
+            timed(&mut compilation.stages, "keep", || place.keep(&executable, &image))?;
+            executable
+        }
+    };
+    Ok((executable, compilation))
 }
 
 /// The kernels and the plan of a graph without symbols; its state, if any, lies as in the plan `beside` it.

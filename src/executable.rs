@@ -1,13 +1,14 @@
 //! Compiled networks and their users.
 
-use crate::compile::{Compilation, Options, compile_graph};
+use crate::cache;
+use crate::compile::{self, Compilation, Options};
 use crate::error::Error;
 use crate::initialize::initialize;
 use crate::ir::ops::Parameter;
 use crate::ir::{Array, Bindings, Data, Diagnostic, Diagnostics, Tensor, TensorType};
 use crate::model::Model;
 use crate::passes::differentiate;
-use crate::runtime::{self, RunError, Settings, Threads, View, ViewMut};
+use crate::runtime::{self, RunError, Threads, View, ViewMut};
 use crate::weights::{Weights, parameters};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -104,17 +105,15 @@ impl Executable {
         let gradients = &bound.definition().gradients;
         let graph = differentiate::requested(bound.graph().clone(), gradients).map_err(|faults| bound.fault(faults))?;
         let differentiate = start.elapsed();
-        let (mut compilation, plan) = compile_graph(graph, options, None)?;
-        let settings = Settings { isa: options.isa, verify: options.verify, listings: options.listings };
-        let start = Instant::now();
         let known: BTreeMap<&str, &Parameter> = parameters(bound.graph()).collect();
         let source = |name: &str| known.get(name).map(|parameter| self.parameter(name, parameter)).transpose();
-        let executable = runtime::Executable::with_source(plan, settings, source)?;
+        let origins =
+            |subject: &mut cache::Subject| self.0.weights.identify(bound.graph(), model.definition().seed, subject);
+        let (executable, mut compilation) = compile::executable(graph, options, None, source, origins)?;
         compilation.stages.insert(0, ("bind", bind));
         if !gradients.is_empty() {
             compilation.stages.insert(1, ("differentiate", differentiate));
         }
-        compilation.stages.push(("generate", start.elapsed()));
         Ok(Planned { executable: Arc::new(executable), compilation })
     }
 

@@ -31,6 +31,7 @@
 
 #![forbid(unsafe_code)]
 
+mod cache;
 mod compile;
 pub mod data;
 mod error;

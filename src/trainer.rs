@@ -3,7 +3,7 @@
 mod blame;
 mod checkpoint;
 
-use crate::compile::{Compilation, Options, compile_graph};
+use crate::compile::{self, Compilation, Options};
 use crate::data::{Dataset, Order};
 use crate::error::Error;
 use crate::executable::check_inputs;
@@ -12,7 +12,7 @@ use crate::ir::plan::Outline;
 use crate::ir::{Bindings, Diagnostic, Dim, Graph, Tensor, TensorType};
 use crate::passes::train::StepOptions;
 use crate::recipe::Recipe;
-use crate::runtime::{self, RunError, Settings, State, Threads, View, ViewMut};
+use crate::runtime::{self, RunError, State, Threads, View, ViewMut};
 use crate::weights::Weights;
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
@@ -541,12 +541,10 @@ impl Running {
             Kind::Evaluation => recipe.evaluation(sizes)?,
         };
         let differentiate = begun.elapsed();
-        let (mut compilation, plan) = compile_graph(graph, options, beside)?;
+        // All parameters are state.
+        let (executable, mut compilation) = compile::executable(graph, options, beside, |_| Ok(None), |_| Ok(()))?;
+        let executable = Arc::new(executable);
         compilation.stages.insert(0, ("differentiate", differentiate));
-        let begun = Instant::now();
-        let settings = Settings { isa: options.isa, verify: options.verify, listings: options.listings };
-        let executable = Arc::new(runtime::Executable::new(plan, settings, |_| None)?);
-        compilation.stages.push(("generate", begun.elapsed()));
         let plan = executable.plan();
         let ty = |port: &crate::ir::plan::Port| {
             let buffer = plan.buffer(port.buffer);

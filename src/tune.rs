@@ -63,6 +63,17 @@ pub(crate) fn ways(file: &Path, program: &Program, options: &Options) -> Result<
     Ok(known)
 }
 
+/// The ways that the file of `options` knows for this machine.
+///
+/// # Errors
+/// Where the file is there but is none of ours.
+pub(crate) fn known(options: &Options) -> Result<Ways, Diagnostic> {
+    match &options.tuning {
+        Some(file) if !options.exact => Ok(read(file)?.machines.remove(&machine(options)).unwrap_or_default()),
+        _ => Ok(Ways::new()),
+    }
+}
+
 fn read(file: &Path) -> Result<Kept, Diagnostic> {
     if !file.exists() {
         return Ok(Kept { fusewright_tuning: FORMAT, machines: BTreeMap::new() });

@@ -1,5 +1,6 @@
 //! The parameters of a network by name: of a file, of a seed, or in memory; checked against a model, and written.
 
+use crate::cache::Subject;
 use crate::data::safetensors::{self, Entry, File};
 use crate::initialize::initialize;
 use crate::ir::diagnostic::closest;
@@ -7,8 +8,10 @@ use crate::ir::ops::{Op, Parameter};
 use crate::ir::{DType, Data, Diagnostic, Diagnostics, Graph, Tensor, TensorType};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
+use twox_hash::XxHash3_128;
 
 /// Named tensors. Those of a file are read each time they are wanted, those of a seed are drawn: an executable keeps them
 /// only in the form that its code reads. Clones share tensors in memory.
@@ -157,6 +160,35 @@ impl Weights {
             _ => None,
         });
         held.sum()
+    }
+
+    /// Tells a cache where the parameters of `graph` come from; those that are not here are drawn with `seed`.
+    pub(crate) fn identify(&self, graph: &Graph, seed: u64, subject: &mut Subject) -> io::Result<()> {
+        let mut files: Vec<&Arc<File>> = Vec::new();
+        for (name, parameter) in parameters(graph) {
+            let out = &mut subject.network;
+            write!(out, "{name:?} ")?;
+            match self.sources.get(name) {
+                Some(Source::Memory(tensor)) => {
+                    let content = XxHash3_128::oneshot(tensor.data().bytes());
+                    writeln!(out, "{:?}{:?} {content:x}", tensor.dtype(), tensor.dims())?;
+                }
+                Some(Source::File { file, entry, is_rounded }) => {
+                    let known = files.iter().position(|known| Arc::ptr_eq(known, file));
+                    let number = known.unwrap_or(files.len());
+                    if known.is_none() {
+                        let (path, state) = file.identity();
+                        write!(out, "{path:?} ")?;
+                        writeln!(subject.state, "{path:?} {state}")?;
+                        files.push(file);
+                    }
+                    writeln!(out, "file {number} {entry:?} {is_rounded}")?;
+                }
+                Some(Source::Seed { parameter, dims, seed }) => writeln!(out, "{parameter:?} {dims:?} {seed}")?,
+                None => writeln!(out, "{parameter:?} {seed}")?,
+            }
+        }
+        Ok(())
     }
 
     /// The parameters of `graph`, f64 rounded to f32 where the graph wants that. `num_batches_tracked` is ignored.

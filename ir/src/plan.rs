@@ -5,19 +5,22 @@ pub mod access;
 pub mod edges;
 pub mod evaluate;
 pub mod print;
+pub mod sound;
 pub mod verify;
 
 pub use evaluate::evaluate;
+pub use sound::sound;
 pub use verify::verify;
 
 use crate::kernel::{Axis, BufferId, Kernel, Literal};
 use crate::tensor::{DType, Tensor};
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use std::ops::Range;
 use std::sync::Arc;
 
 /// A network ready to be turned into machine code; with [`Label`]s for steps, what is left to know when it is code.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Plan<S = Step> {
     /// All buffers, by [`BufferId`].
     pub buffers: Vec<PlannedBuffer>,
@@ -55,7 +58,7 @@ pub struct Plan<S = Step> {
 pub type Outline = Plan<Label>;
 
 /// A named buffer that the user gives or gets, in row-major order.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Port {
     /// The name.
     pub name: String,
@@ -65,7 +68,7 @@ pub struct Port {
 
 /// A named buffer that a session keeps. Its layout is fixed by the network alone, not by batch or schedule: plans for
 /// training and for evaluation share it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct State {
     /// The name of the parameter.
     pub name: String,
@@ -90,7 +93,7 @@ pub struct Step {
 }
 
 /// A step, for people.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Label {
     /// The graph nodes it computes.
     pub nodes: Vec<String>,
@@ -102,7 +105,7 @@ pub struct Label {
 
 /// Steps that are run one behind the other at each position of an axis that all have as their first: what they hand on
 /// stays in a near cache. Positions do not depend on each other; threads take different ones.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Band {
     /// Which of the plan's steps.
     pub steps: Range<usize>,
@@ -111,7 +114,7 @@ pub struct Band {
 }
 
 /// A buffer with layout and place.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PlannedBuffer {
     /// The name of the value, for people.
     pub name: String,
@@ -133,7 +136,7 @@ impl PlannedBuffer {
 }
 
 /// Where a buffer is.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Place {
     /// The user's memory, given for each call.
     Input(usize),
@@ -145,18 +148,20 @@ pub enum Place {
     State(usize),
     /// At an offset among the constants; `setup` or a copy of a parameter fills it.
     Constant(u64),
-    /// At an offset among the constants, filled with these values when the executable is made.
-    Literal(u64, Arc<Tensor>),
     /// At an offset of the arena.
     Arena(u64),
     /// At an offset of the scratch of the thread that runs a band: what the band's steps hand on at one position.
     Scratch(u64),
     /// Nowhere: fused away.
     Unused,
+    /// At an offset among the constants, filled with these values when the executable is made. In an outline it is a constant
+    /// like any other. It is not written, and last: serde counts the variants that it reads without those that it skips.
+    #[serde(skip)]
+    Literal(u64, Arc<Tensor>),
 }
 
 /// How the logical axes of a buffer lie in memory.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Layout {
     /// The logical axes, outermost first.
     pub order: SmallVec<[u8; 6]>,
@@ -169,7 +174,7 @@ pub struct Layout {
 }
 
 /// An axis cut into blocks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Block {
     /// The logical axis.
     pub axis: u8,
@@ -311,8 +316,12 @@ impl Plan {
             about: step.about.clone(),
             operations: step.kernel.operations(),
         };
+        let placed = |buffer: &PlannedBuffer| match buffer.place {
+            Place::Literal(offset, _) => PlannedBuffer { place: Place::Constant(offset), ..buffer.clone() },
+            _ => buffer.clone(),
+        };
         Plan {
-            buffers: self.buffers.clone(),
+            buffers: self.buffers.iter().map(placed).collect(),
             setup: self.setup.iter().map(label).collect(),
             steps: self.steps.iter().map(label).collect(),
             bands: self.bands.clone(),

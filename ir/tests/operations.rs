@@ -45,6 +45,15 @@ fn attributes_are_read_as_they_are_printed() {
     }
 }
 
+/// What `Debug` says of an operation is all of it, and the same in each process: a cache knows networks by it.
+#[test]
+fn attributes_are_described_without_addresses() {
+    for case in cases() {
+        let described = format!("{:?}", case.op);
+        assert!(!described.contains("0x"), "{described}");
+    }
+}
+
 #[test]
 fn every_layer_is_listed_once() {
     let mut names: Vec<&str> = LAYERS.iter().flat_map(|kinds| kinds.iter()).map(|kind| kind.name).collect();

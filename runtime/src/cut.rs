@@ -4,12 +4,13 @@
 use fusewright_ir::kernel::{Axis, BinaryOp, Combine, Kernel, Scalar, ScalarDag, ScalarId, Space, Store, UnaryOp};
 use fusewright_ir::plan::access::{parts, reads, told_apart};
 use fusewright_ir::plan::{Plan, Step};
+use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// The parallel axis of a step, and what running it costs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cut {
     /// The length of the axis.
     extent: usize,
@@ -35,6 +36,11 @@ impl Cut {
     /// How a band can be cut, whose steps together take this long on one thread.
     pub fn of_band(positions: usize, cost: Duration) -> Cut {
         Cut { extent: positions, unit: 1, cost, is_divisible: true }
+    }
+
+    /// Whether one that was read can be used: there are units, and no sum of costs or places overflows.
+    pub fn is_sound(&self) -> bool {
+        self.unit > 0 && self.unit <= u32::MAX as usize && self.extent <= 1 << 48 && self.cost <= LONGEST
     }
 
     /// The whole axis.
@@ -94,9 +100,11 @@ fn cost(plan: &Plan, step: &Step) -> Duration {
     let written = |store: &Store| points(&store.inner) * plan.buffer(store.buffer).dtype.bytes() as f64;
     let bytes = reads(kernel).into_iter().map(read).sum::<f64>() + kernel.stores.iter().map(written).sum::<f64>();
     let rate = if step.schedule.vector.is_some() { VECTOR_OPERATIONS_PER_NS } else { SCALAR_OPERATIONS_PER_NS };
-    // Longer than a year is long enough.
-    Duration::from_nanos((operations / rate).max(bytes / BYTES_PER_NS).min(3e16) as u64)
+    Duration::from_nanos((operations / rate).max(bytes / BYTES_PER_NS) as u64).min(LONGEST)
 }
+
+/// The longest estimate: a year.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// A core's pace where all goes well: sums of products in wide vectors, one point at a time, bytes of a near cache.
 const VECTOR_OPERATIONS_PER_NS: f64 = 100.0;

@@ -4,6 +4,7 @@ use crate::code::{Code, Entry};
 use crate::codegen::{Generator, Listing, recipe};
 use crate::cut::Cut;
 use crate::float_mode::Flushing;
+use crate::image::Image;
 use crate::isa::Isa;
 use crate::memory::{self, ALIGNMENT, AlignedBytes};
 use fusewright_ir::diagnostic::Diagnostic;
@@ -17,13 +18,13 @@ use std::fmt;
 
 /// Machine code and constants: shared by any number of sessions on any number of threads.
 pub struct Executable {
-    plan: Outline,
+    pub(crate) plan: Outline,
     pub(crate) steps: Vec<CompiledStep>,
     pub(crate) constants: AlignedBytes,
-    code_bytes: usize,
-    listings: Vec<Listing>,
+    pub(crate) code_bytes: usize,
+    pub(crate) listings: Vec<Listing>,
     // Dropped last: entries point into it.
-    _code: Code,
+    pub(crate) _code: Code,
 }
 
 /// One step as the runtime runs it.
@@ -111,43 +112,20 @@ impl Executable {
         settings: Settings,
         parameter: impl Fn(&str) -> Result<Option<Cow<'a, Tensor>>, Diagnostic>,
     ) -> Result<Executable, CompileError> {
-        let mut generator =
-            Generator::new(settings.isa, settings.verify, settings.listings).map_err(CompileError::Code)?;
-        let mut generate = |steps: &[Step]| -> Result<Vec<_>, String> {
-            steps
-                .iter()
-                .map(|step| {
-                    let (recipe, buffers) = recipe(&plan, step);
-                    Ok((generator.nest(recipe)?, buffers, Cut::new(&plan, step)))
-                })
-                .collect()
-        };
-        let setup = generate(&plan.setup).map_err(CompileError::Code)?;
-        let steps = generate(&plan.steps).map_err(CompileError::Code)?;
-        let (code_bytes, listings) = (generator.code_bytes(), std::mem::take(&mut generator.listings));
-        let code = Code::new(generator.finish().map_err(CompileError::Code)?);
-        let compiled = |all: Vec<(_, Vec<BufferId>, Cut)>| -> Vec<CompiledStep> {
-            all.into_iter().map(|(id, buffers, cut)| CompiledStep { entry: code.entry(id), buffers, cut }).collect()
-        };
-        let (setup, steps) = (compiled(setup), compiled(steps));
+        Ok(make(plan, settings, parameter, false)?.0)
+    }
 
-        let mut constants = AlignedBytes::zeroed(plan.constant_bytes as usize);
-        let find = |port: &Port| checked(&plan, port, parameter(&port.name)?);
-        for port in &plan.parameters {
-            if let Place::Constant(offset) = plan.buffer(port.buffer).place {
-                constants.write(offset as usize, find(port)?.data());
-            }
-        }
-        for buffer in &plan.buffers {
-            if let Place::Literal(offset, tensor) = &buffer.place {
-                constants.write(*offset as usize, tensor.data());
-            }
-        }
-        run_setup(&plan, &setup, &constants, find)?;
-        let outline = plan.outline();
-        drop((plan, setup));
-        memory::give_back();
-        Ok(Executable { plan: outline, steps, constants, code_bytes, listings, _code: code })
+    /// As [`Executable::with_source`], with what [`Image::write`] needs.
+    ///
+    /// # Errors
+    /// As [`Executable::with_source`].
+    pub fn with_image<'a>(
+        plan: Plan,
+        settings: Settings,
+        parameter: impl Fn(&str) -> Result<Option<Cow<'a, Tensor>>, Diagnostic>,
+    ) -> Result<(Executable, Image), CompileError> {
+        let (executable, image) = make(plan, settings, parameter, true)?;
+        Ok((executable, image.expect("it was asked for")))
     }
 
     /// The plan it was made from, without the loops.
@@ -164,6 +142,54 @@ impl Executable {
     pub fn listings(&self) -> &[Listing] {
         &self.listings
     }
+}
+
+/// Emits code and runs the setup.
+fn make<'a>(
+    plan: Plan,
+    settings: Settings,
+    parameter: impl Fn(&str) -> Result<Option<Cow<'a, Tensor>>, Diagnostic>,
+    keep_image: bool,
+) -> Result<(Executable, Option<Image>), CompileError> {
+    let Settings { isa, verify, listings } = settings;
+    let mut generator = Generator::new(isa, verify, listings, keep_image).map_err(CompileError::Code)?;
+    let mut generate = |steps: &[Step]| -> Result<Vec<_>, String> {
+        steps
+            .iter()
+            .map(|step| {
+                let (recipe, buffers) = recipe(&plan, step);
+                Ok((generator.nest(recipe)?, buffers, Cut::new(&plan, step)))
+            })
+            .collect()
+    };
+    let setup = generate(&plan.setup).map_err(CompileError::Code)?;
+    let steps = generate(&plan.steps).map_err(CompileError::Code)?;
+    let (code_bytes, listings) = (generator.code_bytes(), std::mem::take(&mut generator.listings));
+    let nests = || steps.iter().map(|(id, ..)| id.as_u32()).collect();
+    let image = generator.take_image().map(|code| Image { code, nests: nests() });
+    let code = Code::new(generator.finish().map_err(CompileError::Code)?);
+    let compiled = |all: Vec<(_, Vec<BufferId>, Cut)>| -> Vec<CompiledStep> {
+        all.into_iter().map(|(id, buffers, cut)| CompiledStep { entry: code.entry(id), buffers, cut }).collect()
+    };
+    let (setup, steps) = (compiled(setup), compiled(steps));
+
+    let mut constants = AlignedBytes::zeroed(plan.constant_bytes as usize);
+    let find = |port: &Port| checked(&plan, port, parameter(&port.name)?);
+    for port in &plan.parameters {
+        if let Place::Constant(offset) = plan.buffer(port.buffer).place {
+            constants.write(offset as usize, find(port)?.data());
+        }
+    }
+    for buffer in &plan.buffers {
+        if let Place::Literal(offset, tensor) = &buffer.place {
+            constants.write(*offset as usize, tensor.data());
+        }
+    }
+    run_setup(&plan, &setup, &constants, find)?;
+    let outline = plan.outline();
+    drop((plan, setup));
+    memory::give_back();
+    Ok((Executable { plan: outline, steps, constants, code_bytes, listings, _code: code }, image))
 }
 
 /// Runs the steps of the setup, each as soon as `find` has given the parameters that it reads.

@@ -8,6 +8,7 @@ pub mod codegen;
 mod cut;
 mod executable;
 mod float_mode;
+mod image;
 mod isa;
 mod memory;
 mod pool;
@@ -15,7 +16,9 @@ mod session;
 mod state;
 mod view;
 
+pub use codegen::host;
 pub use executable::{CompileError, Executable, Settings};
+pub use image::Image;
 pub use isa::Isa;
 pub use memory::give_back;
 pub use session::{RunError, Session, Threads};

@@ -7,6 +7,9 @@ use std::alloc::{Layout, handle_alloc_error};
 /// Every buffer begins at a multiple of this: the width of a cache line and of the widest vector.
 pub const ALIGNMENT: usize = 64;
 
+/// More are never asked for: no machine has them.
+pub const MOST_BYTES: u64 = 1 << 47;
+
 /// From so many bytes on, memory is asked for in pages of 2 MiB where the system has them: fewer faults when it is first
 /// touched, and fewer misses of the address translation for as long as it lives.
 const LARGE: usize = 4 << 20;

@@ -110,6 +110,22 @@ impl PlanArguments {
     }
 }
 
+/// Where compiled networks are kept.
+#[derive(Args, Clone, Default)]
+pub struct CacheArgument {
+    /// Load what was compiled before from this folder, and put there what is new; it holds machine code, so that nobody else
+    /// should be able to write to it
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+}
+
+impl CacheArgument {
+    /// The options with this in them.
+    pub fn put(&self, options: Options) -> Options {
+        Options { cache: self.cache.clone(), ..options }
+    }
+}
+
 /// `4096`, `512KiB`, `64MiB`, `2GiB`.
 fn size(text: &str) -> Result<u64, String> {
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();

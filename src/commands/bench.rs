@@ -4,7 +4,9 @@ mod network;
 pub mod runner;
 mod training;
 
-use super::arguments::{ModelArguments, NamedFile, PlanArguments, RunArguments, batch, named_file, weights};
+use super::arguments::{
+    CacheArgument, ModelArguments, NamedFile, PlanArguments, RunArguments, batch, named_file, weights,
+};
 use super::compile::{repeated, shortened};
 use super::output::{Failure, Output, progress, usage};
 use super::table::{Table, bytes, time};
@@ -25,6 +27,8 @@ pub struct Bench {
     model: ModelArguments,
     #[command(flatten)]
     planning: PlanArguments,
+    #[command(flatten)]
+    cache: CacheArgument,
     /// The batch: the value of the symbol N, 1 where nothing is said; of a training its own where nothing is said
     #[arg(long, value_name = "N", value_parser = batch)]
     batch: Option<usize>,
@@ -86,7 +90,7 @@ impl Bench {
     ) -> Result<(), Failure> {
         let weights = weights(self.weights.as_ref())?;
         let form = |fuse: bool| -> Result<Runner<S>, Error> {
-            let mut options = self.planning.put(Options { fuse, ..self.how.options(weights.clone()) });
+            let mut options = self.cache.put(self.planning.put(Options { fuse, ..self.how.options(weights.clone()) }));
             // Without fusion there is more to keep.
             options.memory_limit = options.memory_limit.filter(|_| fuse);
             Ok(Runner::new(make(options)?))

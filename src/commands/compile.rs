@@ -1,6 +1,6 @@
 //! `fusewright compile`: what becomes of a model.
 
-use super::arguments::{ModelArguments, PlanArguments, batch, default_batch, isa, weights};
+use super::arguments::{CacheArgument, ModelArguments, PlanArguments, batch, default_batch, isa, weights};
 use super::output::{Failure, Output, usage};
 use super::table::{Table, bytes, grouped};
 use super::{dot, html};
@@ -21,6 +21,8 @@ pub struct Compile {
     model: ModelArguments,
     #[command(flatten)]
     planning: PlanArguments,
+    #[command(flatten)]
+    cache: CacheArgument,
     /// The batch: the value of the symbol N, 1 where nothing is said
     #[arg(long, value_name = "N", value_parser = batch)]
     batch: Option<usize>,
@@ -108,14 +110,15 @@ impl Compile {
         let parse = start.elapsed();
         let mut bindings = self.model.bindings(self.batch)?;
         default_batch(&model, &mut bindings);
+        let shown = [self.emit.is_some(), self.explain, self.dot.is_some(), self.html.is_some()];
         let options = self.planning.put(Options {
             fuse: !self.unfused,
             weights: weights(self.weights.as_ref())?,
             isa: self.isa.unwrap_or_else(Isa::detect),
             listings: matches!(self.emit, Some(Emit::Clif | Emit::Asm)),
-            details: true,
+            details: shown.contains(&true),
             dumps: self.after.is_some(),
-            ..Options::default()
+            ..self.cache.put(Options::default())
         });
         let executable = model.compile(options)?;
         let planned = executable.planned(&bindings)?;

@@ -1,6 +1,8 @@
 //! `fusewright eval`: how many labelled images are classified rightly.
 
-use super::arguments::{ModelArguments, PlanArguments, RunArguments, batch, bind_shape, inputs, weights};
+use super::arguments::{
+    CacheArgument, ModelArguments, PlanArguments, RunArguments, batch, bind_shape, inputs, weights,
+};
 use super::digits;
 use super::output::{Failure, Output, progress};
 use super::table::grouped;
@@ -23,6 +25,8 @@ pub struct Eval {
     how: RunArguments,
     #[command(flatten)]
     planning: PlanArguments,
+    #[command(flatten)]
+    cache: CacheArgument,
     /// Take the parameters from this safetensors file
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
@@ -63,7 +67,7 @@ impl Eval {
         };
         let labels = whole_numbers(&labels, images.dims().first().copied().unwrap_or(0))?;
         let bindings = self.model.bindings(None)?;
-        let options = self.planning.put(self.how.options(weights(self.weights.as_ref())?));
+        let options = self.cache.put(self.planning.put(self.how.options(weights(self.weights.as_ref())?)));
         let unfused = Options { fuse: false, ..options.clone() };
         let feed = Feed::new(&model, &images, bindings, self.batch)?;
         let executable = model.compile(options)?;

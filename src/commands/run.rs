@@ -1,8 +1,8 @@
 //! `fusewright run`: a network on arrays, or on a picture.
 
 use super::arguments::{
-    ModelArguments, NamedFile, PlanArguments, RunArguments, bind_shape, default_batch, inputs, named, named_file,
-    narrowed, weights,
+    CacheArgument, ModelArguments, NamedFile, PlanArguments, RunArguments, bind_shape, default_batch, inputs, named,
+    named_file, narrowed, weights,
 };
 use super::output::{Failure, Output, usage};
 use clap::Args;
@@ -22,6 +22,8 @@ pub struct Run {
     how: RunArguments,
     #[command(flatten)]
     planning: PlanArguments,
+    #[command(flatten)]
+    cache: CacheArgument,
     /// Take the parameters from this safetensors file
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
@@ -52,7 +54,7 @@ impl Run {
         let mut bindings = self.model.bindings(None)?;
         let given = self.read_inputs(&model, &mut bindings)?;
         let outputs = named(&self.output, &output_names(&model), "output")?;
-        let options = self.planning.put(self.how.options(weights(self.weights.as_ref())?));
+        let options = self.cache.put(self.planning.put(self.how.options(weights(self.weights.as_ref())?)));
         let executable = model.compile(options)?;
         let mut session = executable.session(&bindings)?;
         let views: Vec<(&str, &Tensor)> = given.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();

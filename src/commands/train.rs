@@ -6,7 +6,7 @@ mod interrupt;
 mod lines;
 mod report;
 
-use super::arguments::{PlanArguments, RunArguments, batch, weights};
+use super::arguments::{CacheArgument, PlanArguments, RunArguments, batch, weights};
 use super::output::{Failure, Output};
 use bar::Bar;
 use checkpoints::{Checkpoints, Every};
@@ -34,6 +34,8 @@ pub struct Train {
     how: RunArguments,
     #[command(flatten)]
     planning: PlanArguments,
+    #[command(flatten)]
+    cache: CacheArgument,
     /// Begin with the parameters of this safetensors file
     #[arg(long, value_name = "FILE", conflicts_with = "resume")]
     weights: Option<PathBuf>,
@@ -76,7 +78,7 @@ impl Train {
             files::check_writable(path)?;
         }
         let units = Units::new(&recipe, &train);
-        let mut options = self.planning.put(self.how.options(weights(self.weights.as_ref())?));
+        let mut options = self.cache.put(self.planning.put(self.how.options(weights(self.weights.as_ref())?)));
         options.details = self.report.is_some();
         let mut trainer = Trainer::new(recipe, Some(&train), options)?;
         let mut checkpoints = Checkpoints::new(target.cloned(), self.every);

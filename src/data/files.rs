@@ -1,6 +1,7 @@
 //! Reading and writing whole files, with faults as diagnostics.
 
 use crate::ir::Diagnostic;
+use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Component, Path, PathBuf};
 
@@ -24,9 +25,9 @@ pub fn read(path: &Path) -> Result<Vec<u8>, Diagnostic> {
 ///
 /// # Errors
 /// Where it does not exist, is not a regular file, is larger than any that is read, or cannot be opened.
-pub fn open(path: &Path) -> Result<std::fs::File, Diagnostic> {
+pub fn open(path: &Path) -> Result<fs::File, Diagnostic> {
     // Asked for first: to open a pipe waits for its other end.
-    let metadata = std::fs::metadata(path).map_err(|error| unreadable(path, &error))?;
+    let metadata = fs::metadata(path).map_err(|error| unreadable(path, &error))?;
     if !metadata.is_file() {
         let found = if metadata.is_dir() { "a folder" } else { "a device or a pipe" };
         return Err(Diagnostic::new(format!("`{}` cannot be read", path.display())).expected("a file").found(found));
@@ -34,7 +35,7 @@ pub fn open(path: &Path) -> Result<std::fs::File, Diagnostic> {
     if metadata.len() > LIMIT {
         return Err(too_large(path, metadata.len()));
     }
-    std::fs::File::open(path).map_err(|error| unreadable(path, &error))
+    fs::File::open(path).map_err(|error| unreadable(path, &error))
 }
 
 /// The text of a file.
@@ -56,6 +57,24 @@ pub fn read_text(path: &Path) -> Result<String, Diagnostic> {
 /// # Errors
 /// Where the folder or the file cannot be written.
 pub fn write(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Diagnostic> {
+    // Its bytes are to be there before its name is.
+    write_then(path, fill, fs::File::sync_data)
+}
+
+/// As [`write()`], for files whose bytes are checked when they are read: where power fails soon afterwards, the name may be
+/// there without its bytes.
+///
+/// # Errors
+/// As [`write()`].
+pub fn write_unsynced(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Diagnostic> {
+    write_then(path, fill, |_| Ok(()))
+}
+
+fn write_then(
+    path: &Path,
+    fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    finish: impl FnOnce(&fs::File) -> io::Result<()>,
+) -> Result<(), Diagnostic> {
     replaceable(path)?;
     let attempt = || -> io::Result<()> {
         let temporary = temporary(path)?;
@@ -63,8 +82,7 @@ pub fn write(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -
         fill(&mut writer)?;
         writer.flush()?;
         drop(writer);
-        // Its bytes are to be there before its name is.
-        temporary.as_file().sync_data()?;
+        finish(temporary.as_file())?;
         temporary.persist(path).map_err(|error| error.error)?;
         Ok(())
     };
@@ -93,7 +111,7 @@ fn temporary(path: &Path) -> io::Result<tempfile::NamedTempFile> {
 
 /// A folder or a device must not be replaced by a file.
 fn replaceable(path: &Path) -> Result<(), Diagnostic> {
-    match std::fs::metadata(path) {
+    match fs::metadata(path) {
         Ok(metadata) if !metadata.is_file() => {
             let found = if metadata.is_dir() { "a folder" } else { "a device or a pipe" };
             Err(Diagnostic::new(format!("`{}` cannot be written", path.display())).expected("a file").found(found))
@@ -140,7 +158,7 @@ pub(crate) fn unreadable(path: &Path, error: &io::Error) -> Diagnostic {
 }
 
 /// What the system says, without its error number.
-fn reason(error: &io::Error) -> String {
+pub(crate) fn reason(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "no such file or folder".to_string(),
         io::ErrorKind::PermissionDenied => "no permission".to_string(),
@@ -199,9 +217,9 @@ mod tests {
     fn paths_stay_inside() {
         let folder = tempfile::tempdir().unwrap();
         let model = folder.path().join("model");
-        std::fs::create_dir_all(model.join("sub")).unwrap();
-        std::fs::write(model.join("sub/w"), b"w").unwrap();
-        std::fs::write(folder.path().join("secret"), b"s").unwrap();
+        fs::create_dir_all(model.join("sub")).unwrap();
+        fs::write(model.join("sub/w"), b"w").unwrap();
+        fs::write(folder.path().join("secret"), b"s").unwrap();
         assert_eq!(inside(&model, "sub/w").unwrap(), model.join("sub/w"));
         assert!(inside(&model, "../secret").unwrap_err().found.unwrap().contains(".."));
         assert!(inside(&model, "/etc/passwd").unwrap_err().found.unwrap().contains("absolute"));
@@ -234,7 +252,7 @@ mod tests {
         });
         assert_eq!(failed.unwrap_err().found.unwrap(), "full");
         assert_eq!(read(&path).unwrap(), b"old");
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file stays");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file stays");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Parameter files: named tensors in the safetensors format.
 
 use super::files::{self, numbers};
+use crate::cache;
 use crate::ir::{DType, Data, Diagnostic, Tensor, TensorType};
 use safetensors::tensor::{Metadata, TensorView};
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
@@ -126,6 +127,12 @@ impl File {
     /// The tensors by name.
     pub fn entries(&self) -> &BTreeMap<String, Entry> {
         &self.entries
+    }
+
+    /// Which file it is, where it lies, and what is known of its state, for those who ask whether it is the same as before.
+    pub fn identity(&self) -> (PathBuf, String) {
+        let path = self.path.canonicalize().unwrap_or_else(|_| self.path.clone());
+        (path, cache::file_state(self.state.len, self.state.modified))
     }
 
     /// The texts beside the tensors.

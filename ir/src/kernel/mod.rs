@@ -23,11 +23,12 @@ pub use scalar::{BinaryOp, CompareOp, Literal, Scalar, ScalarDag, ScalarId, Unar
 pub use verify::verify;
 
 use crate::tensor::{DType, Tensor};
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// Names a buffer of a [`Program`] and of the plan made from it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct BufferId(pub u32);
 
 /// Extents of loop axes.

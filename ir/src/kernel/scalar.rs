@@ -6,6 +6,7 @@ use super::index::{Affine, Index};
 use crate::tensor::DType;
 use hashbrown::hash_table::{Entry, HashTable};
 use rustc_hash::FxBuildHasher;
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use std::hash::BuildHasher;
 
@@ -14,7 +15,7 @@ use std::hash::BuildHasher;
 pub struct ScalarId(pub u32);
 
 /// A constant; floats are compared by their bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Literal {
     /// The bits of an f32.
     F32(u32),

@@ -5,7 +5,7 @@ use super::*;
 use crate::kernel::Index;
 
 /// Every buffer begins at a multiple of so many bytes.
-const ALIGNMENT: u64 = 64;
+pub(super) const ALIGNMENT: u64 = 64;
 
 /// Checks places, lifetimes, indices, halos and schedules.
 ///

@@ -6,16 +6,16 @@ mod elementary;
 pub mod leaf;
 mod loops;
 pub mod math;
+mod module;
 mod nest;
 mod scalar;
 
 use crate::isa::Isa;
+use cranelift_codegen::Context;
 use cranelift_codegen::ir::{AbiParam, InstBuilder, Signature, types};
-use cranelift_codegen::settings::{self, Configurable};
-use cranelift_codegen::{CodegenError, Context};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
-use cranelift_jit::{ArenaMemoryProvider, JITBuilder, JITModule};
-use cranelift_module::{FuncId, Linkage, Module, ModuleError, default_libcall_names};
+use cranelift_jit::JITModule;
+use cranelift_module::{FuncId, Linkage, Module};
 use fusewright_ir::kernel::{BufferId, Kernel};
 use fusewright_ir::plan::access::with_buffers;
 use fusewright_ir::plan::edges::Edges;
@@ -23,6 +23,8 @@ use fusewright_ir::plan::{Layout, Plan, Schedule, Step};
 use fusewright_ir::tensor::DType;
 use leaf::Leaf;
 use leaf::x64::{Assembled, Assembler, Form};
+pub use module::{CodeImage, host};
+use module::{CodeModule, Role, described};
 use rustc_hash::FxHashMap;
 
 /// A buffer as one nest sees it.
@@ -77,7 +79,7 @@ pub fn recipe(plan: &Plan, step: &Step) -> (Recipe, Vec<BufferId>) {
 
 /// Emits nests into one JIT module.
 pub struct Generator {
-    module: JITModule,
+    module: CodeModule,
     context: Context,
     frontend: FunctionBuilderContext,
     leaves: Leaves,
@@ -98,11 +100,11 @@ pub struct Listing {
 }
 
 impl Generator {
-    /// A generator for this machine, with leaves for `isa`.
+    /// A generator for this machine, with leaves for `isa`; `keep_image` is for [`Generator::take_image`].
     ///
     /// # Errors
     /// Where the machine lacks `isa`, Cranelift does not support the machine, or no memory can be reserved for code.
-    pub fn new(isa: Isa, verify: bool, keep_listings: bool) -> Result<Generator, String> {
+    pub fn new(isa: Isa, verify: bool, keep_listings: bool, keep_image: bool) -> Result<Generator, String> {
         if !isa.is_available() {
             return Err(format!("this machine does not have {isa}"));
         }
@@ -111,24 +113,9 @@ impl Generator {
             Isa::Avx2 => Some(Assembler::new(Form::Ymm)),
             Isa::Portable => None,
         };
-        let mut flags = settings::builder();
-        for (name, value) in [
-            ("opt_level", "speed"),
-            ("is_pic", "false"),
-            ("use_colocated_libcalls", "false"),
-            ("enable_verifier", if verify { "true" } else { "false" }),
-        ] {
-            flags.set(name, value).map_err(|error| error.to_string())?;
-        }
-        let target = cranelift_native::builder().map_err(str::to_string)?;
-        let target = target.finish(settings::Flags::new(flags)).map_err(|error| error.to_string())?;
-        let mut builder = JITBuilder::with_isa(target, default_libcall_names());
-        // One reservation keeps all functions within reach of each other's calls.
-        let memory = ArenaMemoryProvider::new_with_size(CODE_RESERVATION).map_err(|error| error.to_string())?;
-        builder.memory_provider(Box::new(memory));
-        let module = JITModule::new(builder);
-        let context = module.make_context();
-        let leaves = Leaves::new(&module, assembler, keep_listings);
+        let module = CodeModule::new(verify, keep_image)?;
+        let context = module.jit.make_context();
+        let leaves = Leaves::new(&module.jit, assembler, keep_listings);
         let (known, listings) = (FxHashMap::default(), Vec::new());
         Ok(Generator {
             module,
@@ -150,7 +137,7 @@ impl Generator {
         if let Some(&id) = self.known.get(&recipe) {
             return Ok(id);
         }
-        self.module.clear_context(&mut self.context);
+        self.module.jit.clear_context(&mut self.context);
         let pointer = AbiParam::new(types::I64);
         self.context.func.signature.params = vec![pointer; 4];
         self.context.func.signature.returns = vec![AbiParam::new(types::I32)];
@@ -159,8 +146,8 @@ impl Generator {
         self.context.set_disasm(self.keep_listings);
         let signature = self.context.func.signature.clone();
         let name = format!("nest{}", self.known.len());
-        let id = self.module.declare_function(&name, Linkage::Local, &signature).map_err(|e| describe(&e))?;
-        self.module.define_function(id, &mut self.context).map_err(|e| describe(&e))?;
+        let id = self.module.jit.declare_function(&name, Linkage::Local, &signature).map_err(described)?;
+        self.module.define(id, Role::Nest, &mut self.context)?;
         if let Some(code) = self.context.compiled_code() {
             self.bytes += code.code_buffer().len();
             if self.keep_listings {
@@ -177,13 +164,18 @@ impl Generator {
         self.bytes + self.leaves.bytes
     }
 
+    /// The code without addresses, where it was asked for.
+    pub fn take_image(&mut self) -> Option<CodeImage<'static>> {
+        self.module.take_image()
+    }
+
     /// The module with all functions ready to be called.
     ///
     /// # Errors
     /// Where the code cannot be made executable.
     pub fn finish(mut self) -> Result<JITModule, String> {
-        self.module.finalize_definitions().map_err(|e| describe(&e))?;
-        Ok(self.module)
+        self.module.jit.finalize_definitions().map_err(described)?;
+        Ok(self.module.jit)
     }
 }
 
@@ -216,7 +208,7 @@ impl Leaves {
     ///
     /// # Panics
     /// If Cranelift refuses it, which is a compiler bug.
-    pub fn function(&mut self, module: &mut JITModule, leaf: Leaf) -> FuncId {
+    pub fn function(&mut self, module: &mut CodeModule, leaf: Leaf) -> FuncId {
         if let Some(&id) = self.known.get(&leaf) {
             return id;
         }
@@ -239,29 +231,29 @@ impl Leaves {
         self.assembler.is_some()
     }
 
-    fn declare(&self, module: &mut JITModule, signature: &Signature) -> FuncId {
+    fn declare(&self, module: &mut CodeModule, signature: &Signature) -> FuncId {
         let name = format!("leaf{}", self.known.len());
-        module.declare_function(&name, Linkage::Local, signature).expect("names are fresh")
+        module.jit.declare_function(&name, Linkage::Local, signature).expect("names are fresh")
     }
 
-    fn define(&mut self, module: &mut JITModule, leaf: &Leaf, Assembled { bytes, listing }: Assembled) -> FuncId {
-        let mut signature = module.make_signature();
+    fn define(&mut self, module: &mut CodeModule, leaf: &Leaf, Assembled { bytes, listing }: Assembled) -> FuncId {
+        let mut signature = module.jit.make_signature();
         signature.params = vec![AbiParam::new(types::I64); leaf.parameters];
         let id = self.declare(module, &signature);
-        if let Err(error) = module.define_function_bytes(id, CODE_ALIGNMENT, &bytes, &[]) {
-            panic!("leaf: {}", describe(&error));
-        }
         self.bytes += bytes.len();
+        if let Err(error) = module.define_leaf(id, bytes) {
+            panic!("leaf: {error}");
+        }
         if self.keep_listings {
             self.listings.push(Listing { clif: String::new(), assembly: listing });
         }
         id
     }
 
-    fn compile(&mut self, module: &mut JITModule, leaf: &Leaf) -> FuncId {
-        module.clear_context(&mut self.context);
+    fn compile(&mut self, module: &mut CodeModule, leaf: &Leaf) -> FuncId {
+        module.jit.clear_context(&mut self.context);
         self.context.func.signature.params = vec![AbiParam::new(types::I64); leaf.parameters];
-        let target = module.target_config();
+        let target = module.jit.target_config();
         let mut b = FunctionBuilder::new(&mut self.context.func, &mut self.frontend);
         let entry = b.create_block();
         b.append_block_params_for_function_params(entry);
@@ -275,8 +267,8 @@ impl Leaves {
         self.context.set_disasm(self.keep_listings);
         let signature = self.context.func.signature.clone();
         let id = self.declare(module, &signature);
-        if let Err(error) = module.define_function(id, &mut self.context) {
-            panic!("leaf: {}", describe(&error));
+        if let Err(error) = module.define(id, Role::Leaf, &mut self.context) {
+            panic!("leaf: {error}");
         }
         if let Some(code) = self.context.compiled_code() {
             self.bytes += code.code_buffer().len();
@@ -285,18 +277,5 @@ impl Leaves {
             }
         }
         id
-    }
-}
-
-/// Leaves start at a line of the cache, so that their constants lie within lines.
-const CODE_ALIGNMENT: u64 = 64;
-
-/// Address space reserved for the code and tables of one executable; pages are taken as they are used.
-const CODE_RESERVATION: usize = 256 << 20;
-
-fn describe(error: &ModuleError) -> String {
-    match error {
-        ModuleError::Compilation(CodegenError::Verifier(errors)) => format!("verifier: {errors}"),
-        other => other.to_string(),
     }
 }

@@ -2,12 +2,12 @@
 
 use super::leaf::Starts;
 use super::leaf::build::{self, Tile};
+use super::module::CodeModule;
 use super::{Leaves, Recipe};
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{Function, InstBuilder, MemFlagsData, Value, types};
 use cranelift_frontend::FunctionBuilder;
 use cranelift_frontend::FunctionBuilderContext;
-use cranelift_jit::JITModule;
 use cranelift_module::Module;
 use fusewright_ir::kernel::{Axis, Combine, FoldKind, ScalarId, Space};
 use fusewright_ir::plan::edges::Edges;
@@ -19,7 +19,7 @@ use std::ops::Range;
 /// The state of emitting one nest.
 pub struct Emitter<'a, 'f> {
     pub(super) recipe: &'a Recipe,
-    pub(super) module: &'a mut JITModule,
+    pub(super) module: &'a mut CodeModule,
     pub(super) b: FunctionBuilder<'f>,
     /// The address of the first element of each slot, halo included.
     pub(super) bases: Vec<Value>,
@@ -73,12 +73,12 @@ impl Partition {
 /// Where the module refuses a table of constants.
 pub fn emit(
     recipe: &Recipe,
-    module: &mut JITModule,
+    module: &mut CodeModule,
     leaves: &mut Leaves,
     func: &mut Function,
     frontend: &mut FunctionBuilderContext,
 ) -> Result<(), String> {
-    let target = module.target_config();
+    let target = module.jit.target_config();
     let mut b = FunctionBuilder::new(func, frontend);
     let entry = b.create_block();
     b.append_block_params_for_function_params(entry);
@@ -253,7 +253,7 @@ impl Emitter<'_, '_> {
         let built =
             build::build(self.recipe, (lane, &self.edges), &self.tile, &self.starts, self.leaves.width(), streaming);
         let id = self.leaves.function(self.module, built.leaf);
-        let function = self.module.declare_func_in_func(id, self.b.func);
+        let function = self.module.jit.declare_func_in_func(id, self.b.func);
         let arguments: Vec<Value> = built
             .parameters
             .iter()

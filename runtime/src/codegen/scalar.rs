@@ -4,7 +4,7 @@ use super::elementary::{self, OnePoint};
 use super::nest::Emitter;
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Type, Value, types};
-use cranelift_module::{DataDescription, Module};
+use cranelift_module::Module;
 use fusewright_ir::kernel::{
     Affine, BinaryOp, BufferId, CompareOp, FoldKind, Index, Literal, Scalar, ScalarId, UnaryOp,
 };
@@ -128,12 +128,9 @@ impl Emitter<'_, '_> {
 
     /// The address of a constant table.
     fn table(&mut self, table: &[i64]) -> Value {
-        let mut data = DataDescription::new();
-        data.define(table.iter().flat_map(|entry| entry.to_ne_bytes()).collect());
-        data.set_align(8);
-        let id = self.module.declare_anonymous_data(false, false).expect("anonymous data has no name to collide");
-        self.module.define_data(id, &data).expect("declared just now");
-        let global = self.module.declare_data_in_func(id, self.b.func);
+        let bytes = table.iter().flat_map(|entry| entry.to_ne_bytes()).collect();
+        let id = self.module.table(bytes).expect("anonymous data has no name to collide");
+        let global = self.module.jit.declare_data_in_func(id, self.b.func);
         self.b.ins().symbol_value(types::I64, global)
     }
 
