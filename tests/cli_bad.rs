@@ -308,6 +308,8 @@ const CASES: &[Case] = &[
     ("tuning_is_text", |f| f.write("t.json", "hello"), "compile m.ron --batch 1 --tune t.json"),
     ("tuning_into_no_folder", |f| f.write("m.ron", CONVOLUTION), "compile m.ron --batch 1 --tune none/t.json"),
     ("tuning_of_exact_sums", |_| {}, "compile m.ron --tune t.json --exact"),
+    ("cache_that_is_a_file", |_| {}, "compile m.ron --batch 1 --cache x.npy"),
+    ("cache_below_a_file", |_| {}, "run m.ron --input x.npy --cache x.npy/kept"),
     ("seconds_out_of_range", |_| {}, "bench m.ron --seconds 0"),
     ("weights_into_no_folder", |_| {}, "init m.ron -o none/w.safetensors"),
     ("page_into_no_folder", |_| {}, "compile m.ron --html none/page.html"),

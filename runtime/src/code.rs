@@ -29,7 +29,8 @@ impl Code {
     /// The function of this id, which was emitted with the signature of `Nest`. It is valid while `self` lives.
     pub fn entry(&self, id: FuncId) -> Entry {
         let address = self.module.get_finalized_function(id);
-        // SAFETY: code generation gives every nest this signature and the host's C calling convention.
+        // SAFETY: code generation gives every nest this signature and the host's C calling convention; what is read from
+        // elsewhere, by an image, is what code generation wrote there, and is known to be a nest.
         Entry(unsafe { std::mem::transmute::<*const u8, Nest>(address) })
     }
 }

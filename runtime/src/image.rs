@@ -69,8 +69,9 @@ impl Image {
 }
 
 impl Executable {
-    /// The executable of which [`Image::write`] made these `length` bytes, by the same version of this library on a machine of
-    /// which [`host`](crate::host) says the same.
+    /// The executable of which [`Image::write`] made these `length` bytes, in the same build of this library on a machine of
+    /// which [`host`](crate::host) says the same. They hold code that sessions will call: they must come from a place that
+    /// is trusted like the program itself.
     ///
     /// # Errors
     /// What `from` says; bytes that are damaged or not consistent are [`io::ErrorKind::InvalidData`].

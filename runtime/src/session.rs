@@ -405,9 +405,9 @@ impl Call<'_> {
         let pointers = &self.session.pointers[buffers.clone()];
         // SAFETY: the pointers are those of the step's buffers in slot order. Inputs and outputs were checked to have the
         // planned type and length and are borrowed for the whole run; arena, scratch and constants hold the bytes of the
-        // plan, which was verified to keep live buffers apart; state is that of the plan by name and layout, and borrowed for
-        // the whole run; constants and inputs are never written by steps. The
-        // session holds the executable, and so the code, and waits for all that take part in the step.
+        // plan, which was verified to keep live buffers apart, now or before it was written to what it was read from; state
+        // is that of the plan by name and layout, and borrowed for the whole run; constants and inputs are never written by
+        // steps. The session holds the executable, and so the code, and waits for all that take part in the step.
         unsafe { entry.call(pointers, std::ptr::null_mut(), points) }
     }
 }
