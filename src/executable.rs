@@ -223,10 +223,8 @@ impl Session {
 
     fn ports(&self, ports: &[crate::ir::plan::Port]) -> Vec<(String, TensorType)> {
         let plan = self.planned.executable.plan();
-        let ty = |port: &crate::ir::plan::Port| {
-            let buffer = plan.buffer(port.buffer);
-            TensorType::new(buffer.dtype, buffer.dims.iter().copied())
-        };
+        let ty =
+            |port: &crate::ir::plan::Port| TensorType::new(plan.buffer(port.buffer).dtype, port.dims.iter().copied());
         ports.iter().map(|port| (port.name.clone(), ty(port))).collect()
     }
 }

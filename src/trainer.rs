@@ -547,8 +547,7 @@ impl Running {
         compilation.stages.insert(0, ("differentiate", differentiate));
         let plan = executable.plan();
         let ty = |port: &crate::ir::plan::Port| {
-            let buffer = plan.buffer(port.buffer);
-            (port.name.clone(), TensorType::new(buffer.dtype, buffer.dims.iter().copied()))
+            (port.name.clone(), TensorType::new(plan.buffer(port.buffer).dtype, port.dims.iter().copied()))
         };
         let inputs = plan.inputs.iter().map(ty).collect();
         let results = plan.outputs.iter().map(|port| port.name.clone()).collect();

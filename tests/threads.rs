@@ -188,6 +188,7 @@ fn a_wrong_index_is_told_wherever_it_is_found() {
     k.store(&operand(2, DType::F32, N), [i], value);
     let kernel = k.finish();
     let schedule = Schedule::plain(&kernel);
+    let port = |name: &str, id, n| Port { name: name.to_string(), buffer: BufferId(id), dims: vec![n] };
     let plan = Plan {
         buffers: vec![
             buffer("x", DType::F32, 10, Place::Input(0)),
@@ -195,8 +196,8 @@ fn a_wrong_index_is_told_wherever_it_is_found() {
             buffer("y", DType::F32, N, Place::Output(0)),
         ],
         steps: vec![Step { nodes: vec!["gather".to_string()], about: String::new(), kernel, schedule }],
-        inputs: [("x", 0), ("at", 1)].map(|(name, id)| Port { name: name.to_string(), buffer: BufferId(id) }).to_vec(),
-        outputs: vec![Port { name: "y".to_string(), buffer: BufferId(2) }],
+        inputs: vec![port("x", 0, 10), port("at", 1, N)],
+        outputs: vec![port("y", 2, N)],
         ..Plan::default()
     };
     let executable = runtime::Executable::new(plan, Settings::default(), |_| None).unwrap();

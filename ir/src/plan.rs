@@ -62,8 +62,10 @@ pub type Outline = Plan<Label>;
 pub struct Port {
     /// The name.
     pub name: String,
-    /// The buffer.
+    /// The buffer. It may have one axis where users see several neighbours.
     pub buffer: BufferId,
+    /// The axes as users see them.
+    pub dims: Vec<usize>,
 }
 
 /// A named buffer that a session keeps. Its layout is fixed by the network alone, not by batch or schedule: plans for

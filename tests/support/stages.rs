@@ -325,7 +325,7 @@ fn outputs_of(session: &mut Session, given: &BTreeMap<String, Tensor>) -> Result
         .iter()
         .map(|port| {
             let buffer = plan.buffer(port.buffer);
-            (port.name.as_str(), buffer.dims.clone(), poison(buffer.dtype, buffer.dims.iter().product()))
+            (port.name.as_str(), port.dims.clone(), poison(buffer.dtype, buffer.dims.iter().product()))
         })
         .collect();
     let mut outputs: Vec<(&str, ViewMut)> = results.iter_mut().map(|(name, _, data)| (*name, view_mut(data))).collect();

@@ -25,11 +25,12 @@ pub fn evaluate(plan: &Plan, given: &BTreeMap<String, Array>) -> Result<BTreeMap
         own: plan.buffers.iter().map(|_| None).collect(),
         states: plan.states.iter().map(|state| Region::of(plan.buffer(state.buffer).bytes())).collect(),
     };
-    let ports = plan.inputs.iter().chain(&plan.parameters).map(|port| (&port.name, port.buffer));
-    for (name, id) in ports.chain(plan.states.iter().map(|state| (&state.name, state.buffer))) {
+    let ports = plan.inputs.iter().chain(&plan.parameters).map(|port| (&port.name, port.buffer, &port.dims));
+    let states = plan.states.iter().map(|state| (&state.name, state.buffer, &plan.buffer(state.buffer).dims));
+    for (name, id, dims) in ports.chain(states) {
         let buffer = plan.buffer(id);
         let array = given.get(name).ok_or(Fault::NotGiven { buffer: id })?;
-        if array.dims != buffer.dims {
+        if array.dims != *dims {
             return Err(Fault::WrongAxes { buffer: id, found: array.dims.clone() });
         }
         memory.give(id, &Data::from_f64(buffer.dtype, &array.data));
@@ -52,9 +53,15 @@ pub fn evaluate(plan: &Plan, given: &BTreeMap<String, Array>) -> Result<BTreeMap
         }
     }
     let all = plan.setup.len() + plan.steps.len();
-    let outputs = plan.outputs.iter().map(|port| (&port.name, port.buffer));
-    let updates = plan.states.iter().filter_map(|state| Some((&state.name, state.next?)));
-    outputs.chain(updates).map(|(name, id)| Ok((name.clone(), memory.array(id, all)?))).collect()
+    let outputs = plan.outputs.iter().map(|port| (&port.name, port.buffer, &port.dims));
+    let updates = plan.states.iter().filter_map(|state| {
+        let next = state.next?;
+        Some((&state.name, next, &plan.buffer(next).dims))
+    });
+    let array = |(name, id, dims): (&String, BufferId, &Vec<usize>)| {
+        Ok((name.clone(), Array { dims: dims.clone(), ..memory.array(id, all)? }))
+    };
+    outputs.chain(updates).map(array).collect()
 }
 
 /// Bytes, and which of them were written.

@@ -131,7 +131,12 @@ impl Check<'_> {
         }
         self.place = "ports".to_string();
         for port in plan.inputs.iter().chain(&plan.outputs).chain(&plan.parameters) {
-            self.require((port.buffer.0 as usize) < plan.buffers.len(), || format!("`{}` is no buffer", port.name));
+            let buffer = plan.buffers.get(port.buffer.0 as usize);
+            self.require(buffer.is_some(), || format!("`{}` is no buffer", port.name));
+            let elements = |dims: &[usize]| dims.iter().product::<usize>();
+            self.require(buffer.is_none_or(|buffer| elements(&buffer.dims) == elements(&port.dims)), || {
+                format!("`{}` has other elements than its buffer", port.name)
+            });
         }
     }
 
@@ -518,8 +523,8 @@ mod tests {
                 buffer("y", 20, Place::Output(0)),
             ],
             steps: vec![step(window(0, 1, 20, 0..=0)), step(second), step(window(2, 3, 20, -1..=1))],
-            inputs: vec![Port { name: "x".to_string(), buffer: BufferId(0) }],
-            outputs: vec![Port { name: "y".to_string(), buffer: BufferId(3) }],
+            inputs: vec![Port { name: "x".to_string(), buffer: BufferId(0), dims: vec![20] }],
+            outputs: vec![Port { name: "y".to_string(), buffer: BufferId(3), dims: vec![20] }],
             arena_bytes: 256,
             ..Plan::default()
         }

@@ -5,8 +5,9 @@ use fusewright_ir::kernel::{
     Axis, BufferId, BufferInfo, Index, Kernel, KernelBuilder, NamedKernel, Program, Role, Scalar,
 };
 use fusewright_ir::plan::access::{reads, with_scalars};
-use fusewright_ir::plan::{Layout, Schedule};
+use fusewright_ir::plan::{Layout, Port, Schedule};
 use smallvec::SmallVec;
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// What the stages of the planner work on.
@@ -18,6 +19,8 @@ pub struct Draft {
     pub kernels: Vec<DraftKernel>,
     /// The results: name and buffer. Each buffer is computed for every call and named once.
     pub outputs: Vec<(String, BufferId)>,
+    /// The axes of inputs and results as users see them, where the draft has joined some.
+    pub shapes: BTreeMap<BufferId, Vec<usize>>,
     /// State, and what a run puts in its place: in the same memory, behind all other reads of it.
     pub states: Vec<(BufferId, Option<BufferId>)>,
 }
@@ -201,6 +204,12 @@ impl Draft {
     /// The buffer, to be changed.
     pub fn buffer_mut(&mut self, id: BufferId) -> &mut DraftBuffer {
         &mut self.buffers[id.0 as usize]
+    }
+
+    /// A port as users see it.
+    pub fn port(&self, name: String, buffer: BufferId) -> Port {
+        let dims = self.shapes.get(&buffer).unwrap_or(&self.buffer(buffer).info.dims).clone();
+        Port { name, buffer, dims }
     }
 
     /// What takes the place of a buffer that is state as a run finds it.

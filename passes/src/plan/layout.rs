@@ -6,6 +6,7 @@
 
 use super::draft::{Draft, Uses};
 use super::machine::Machine;
+use super::rows;
 use fusewright_ir::kernel::{Axis, BinaryOp, BufferId, FoldKind, Index, Kernel, Role, Scalar, ScalarId};
 use fusewright_ir::plan::Layout;
 use fusewright_ir::plan::access::{Part, Read, depends, plain, reads, with_buffers};
@@ -87,6 +88,7 @@ fn last_own_axis(kernel: &Kernel, own: &[Read], other: &[Read]) -> Option<usize>
 fn count_votes(draft: &Draft, machine: &Machine) -> Vec<Vec<u64>> {
     let mut votes: Vec<Vec<u64>> = draft.buffers.iter().map(|buffer| vec![0; buffer.info.dims.len()]).collect();
     let uses = draft.uses();
+    let common = rows::common_dims(draft);
     for kernel in draft.kernels.iter().filter(|kernel| !kernel.once).map(|kernel| kernel.kernel()) {
         let cost = kernel.operations();
         let of_state = lane_of_state(draft, &uses, kernel);
@@ -99,7 +101,8 @@ fn count_votes(draft: &Draft, machine: &Machine) -> Vec<Vec<u64>> {
                     }
                 }
             }
-            for read in contraction.activation.iter().filter(|_| of_state.is_none()) {
+            let row = rows::long_row(draft, &common, kernel, &contraction, machine).filter(|_| of_state.is_none());
+            for read in contraction.activation.iter().filter(|_| of_state.is_none() && row.is_none()) {
                 let dims = reduction_dims(kernel, read, &contraction.weight);
                 // Elements for all lanes are read from anywhere; few of them are no vector.
                 if let &[dim] = &dims[..]
@@ -113,7 +116,7 @@ fn count_votes(draft: &Draft, machine: &Machine) -> Vec<Vec<u64>> {
                 kernel.outer[axis.0 as usize] > 1 && moves(&contraction.weight) && !moves(&contraction.activation)
             };
             let mut axes: Vec<Axis> = (0..kernel.outer.len() as u32).map(Axis).filter(own).collect();
-            if let Some(row) = better_row(draft, kernel, &contraction, &axes, machine) {
+            if let Some(row) = row.or_else(|| better_row(draft, kernel, &contraction, &axes, machine)) {
                 axes = vec![row];
             }
             for store in &kernel.stores {

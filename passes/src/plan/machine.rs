@@ -30,7 +30,7 @@ impl Machine {
     };
 
     /// 256-bit vectors and 16 registers.
-    pub const AVX2: Machine = Machine { vector_lanes: 8, accumulators: 12, ..Machine::PORTABLE };
+    pub const AVX2: Machine = Machine { vector_lanes: 8, accumulators: 12, l3_bytes: 16 << 20, ..Machine::PORTABLE };
 
     /// 512-bit vectors and 32 registers.
     pub const AVX512: Machine = Machine {

@@ -9,7 +9,7 @@ use super::halo;
 use crate::place::{Lifetime, place as place_lifetimes};
 use fusewright_ir::kernel::{BufferId, Role};
 use fusewright_ir::plan::access::is_in_place;
-use fusewright_ir::plan::{Band, Place, Plan, PlannedBuffer, Port, State, Step};
+use fusewright_ir::plan::{Band, Place, Plan, PlannedBuffer, State, Step};
 
 /// Every buffer begins at a multiple of so many bytes: the width of a cache line and of the widest vector.
 pub const ALIGNMENT: u64 = 64;
@@ -31,6 +31,7 @@ pub fn place(draft: Draft, options: &PlanOptions) -> Plan {
             place,
         });
     }
+    plan.outputs = draft.outputs.iter().map(|(name, buffer)| draft.port(name.clone(), *buffer)).collect();
     let mut last = None;
     for kernel in draft.kernels {
         let (named, schedule, step) = (kernel.named, kernel.schedule, plan.steps.len());
@@ -46,7 +47,6 @@ pub fn place(draft: Draft, options: &PlanOptions) -> Plan {
     }
     let name = |buffer: BufferId| plan.buffer(buffer).name.clone();
     plan.states = draft.states.iter().map(|&(buffer, next)| State { name: name(buffer), buffer, next }).collect();
-    plan.outputs = draft.outputs.into_iter().map(|(name, buffer)| Port { name, buffer }).collect();
     plan
 }
 
@@ -60,7 +60,7 @@ fn place_of(
 ) -> Place {
     let buffer = draft.buffer(id);
     let (readers, writers) = (&uses.readers[id.0 as usize], &uses.writers[id.0 as usize]);
-    let port = || Port { name: buffer.info.name.clone(), buffer: id };
+    let port = || draft.port(buffer.info.name.clone(), id);
     let constant = |end: &mut u64| {
         let offset = *end;
         *end += buffer.bytes().next_multiple_of(ALIGNMENT);

@@ -5,7 +5,8 @@
 //! fewer multiplications so, `split` cuts long folds of few results into chunks, and `literals` computes what depends on
 //! numbers alone.
 //!
-//! 1. `layout` chooses the innermost axis of every buffer, and `border` runs the copies that this takes beside the kernels
+//! 1. `rows` makes one axis of neighbours that all kernels go along alike;
+//!    `layout` chooses the innermost axis of every buffer, and `border` runs the copies that this takes beside the kernels
 //!    that they serve;
 //! 2. `halo` makes padding a part of buffers;
 //!    `apart` keeps planes that are written together from meeting in one set of a cache;
@@ -26,6 +27,7 @@ mod memory;
 mod order;
 mod pack;
 mod recompute;
+mod rows;
 #[cfg(test)]
 mod samples;
 mod schedule;
@@ -135,6 +137,7 @@ pub fn plan_beside(program: Program, options: &PlanOptions, other: Option<&Outli
     let mut draft = Draft::new(literals::compute(program));
     draft.make_bands(&bands);
     state::place(&mut draft, &updates, state_layouts);
+    rows::join(&mut draft, &options.machine);
     layout::choose(&mut draft, &options.machine);
     border::bands(&mut draft, near_bytes(options));
     halo::widen(&mut draft);
