@@ -30,12 +30,15 @@ pub(crate) struct Subject {
     pub network: Vec<u8>,
     /// What changes while that stays the same, such as the time a file was written: the file is replaced.
     pub state: Vec<u8>,
+    /// Whether the state may change without being told from this one: nothing is kept under it.
+    pub is_passing: bool,
 }
 
 /// The place of an executable in a folder.
 pub(crate) struct Entry {
     path: PathBuf,
     subject: Vec<u8>,
+    is_passing: bool,
 }
 
 impl Entry {
@@ -61,9 +64,9 @@ impl Entry {
             writeln!(subject.state, "{} of {}\n{machine}\n{ways:?}", env!("CARGO_PKG_VERSION"), program())
         };
         written().expect("memory is written");
-        let Subject { network, state } = subject;
+        let Subject { network, state, is_passing } = subject;
         let path = folder.join(format!("{:032x}.fusewright", XxHash3_128::oneshot(&network)));
-        Ok(Entry { path, subject: [network, state].concat() })
+        Ok(Entry { path, subject: [network, state].concat(), is_passing })
     }
 
     /// The executable, where it is there, undamaged, and made from the same.
@@ -98,11 +101,15 @@ impl Entry {
         files::check_writable(&self.path)
     }
 
-    /// Puts an executable into the folder. Its file appears whole; of two that are written at once, one stays.
+    /// Puts an executable into the folder, unless it is made from what may change untold. Its file appears whole; of two that
+    /// are written at once, one stays.
     ///
     /// # Errors
     /// Where the file cannot be written.
     pub fn keep(&self, executable: &Executable, image: &Image) -> Result<(), Diagnostic> {
+        if self.is_passing {
+            return Ok(());
+        }
         files::write_unsynced(&self.path, |out| {
             out.write_all(MAGIC)?;
             out.write_all(&(self.subject.len() as u64).to_le_bytes())?;

@@ -41,7 +41,8 @@ pub struct Options {
     pub tuning: Option<PathBuf>,
     /// A folder of executables, made where there is none: what was compiled before, by this build of this program for the same
     /// network, sizes, options and parameters, is loaded; what is new is compiled and put there. A weights file counts as the
-    /// same while its path, length and time of modification are. What is damaged, or was left by another version or processor,
+    /// same while its path, length and time of modification are; of one that was written in the last two seconds nothing is put
+    /// there yet, as its next change may have the same time. What is damaged, or was left by another version or processor,
     /// is made anew.
     ///
     /// The folder holds machine code that will be executed: it is trusted like the program itself, and nobody else should be

@@ -180,6 +180,7 @@ impl Weights {
                         let (path, state) = file.identity();
                         write!(out, "{path:?} ")?;
                         writeln!(subject.state, "{path:?} {state}")?;
+                        subject.is_passing |= !file.is_settled();
                         files.push(file);
                     }
                     writeln!(out, "file {number} {entry:?} {is_rounded}")?;

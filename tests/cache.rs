@@ -6,6 +6,7 @@ use fusewright::ir::DType;
 use fusewright::{Data, Executable, Isa, Model, Options, Recipe, Tensor, Trainer, Weights, bindings};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, SystemTime};
 
 const LAYERS: &str = r#"Conv2d(name: "a", out: 6, kernel_size: 3), Relu, Flatten, Dense(name: "y", out: 5)"#;
 
@@ -75,9 +76,8 @@ fn what_is_loaded_has_the_same_bits() {
     };
     let parsed = |layers: &str, shape: &str| Model::parse(&text(layers, shape)).unwrap();
     let band = r#"Conv2d(out: 64, kernel_size: 3, padding: 1), Relu, Conv2d(out: 64, kernel_size: 3, padding: 1)"#;
-    let tables = r#"Pad(padding: [1, 2, 2, 1], mode: reflect), Upsample(size: [9, 13]), Sin, Softmax(dim: -1)"#;
-    let gradients =
-        text(LAYERS, "2, 3, 9, 9").replace("seed: 3", "seed: 3, grad: {\"g\": (of: \"y\", by: \"x\")}");
+    let tables = r#"Pad(padding: [(1, 2), (2, 1)], mode: reflect), Upsample(size: [9, 13]), Sin, Softmax(dim: -1)"#;
+    let gradients = text(LAYERS, "2, 3, 9, 9").replace("seed: 3", "seed: 3, grad: {\"g\": (of: \"y\", by: \"x\")}");
     let models = [
         ("small", small()),
         ("gradients", Model::parse(&gradients).unwrap()),
@@ -151,16 +151,25 @@ fn what_differs_is_not_loaded() {
 fn weights_are_known_by_their_file() {
     let folder = tempfile::tempdir().unwrap();
     let (cache, path) = (folder.path().join("cache"), folder.path().join("w.safetensors"));
-    let save = |seed: u64| Weights::initialized(small().graph(), seed).save(&path).unwrap();
+    let save = |seed: u64, age: u64| {
+        Weights::initialized(small().graph(), seed).save(&path).unwrap();
+        let time = SystemTime::now() - Duration::from_secs(age);
+        std::fs::File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
+    };
     let given = || Options { weights: Some(Weights::load(&path).unwrap()), ..options(&cache) };
-    save(1);
+    // A file that was written just now may be written again without its time showing that.
+    save(1, 0);
+    for _ in 0..2 {
+        assert!(!is_loaded(&compiled(&small(), given())));
+    }
+    save(1, 1000);
     let first = compiled(&small(), given());
     assert!(!is_loaded(&first));
     let opened = given();
     assert!(is_loaded(&compiled(&small(), opened.clone())));
 
     // Other parameters of the same length: the time is another, and the file in the cache is replaced.
-    save(2);
+    save(2, 100);
     let changed = compiled(&small(), given());
     assert!(!is_loaded(&changed) && outputs(&changed) != outputs(&first));
     assert!(is_loaded(&compiled(&small(), given())));

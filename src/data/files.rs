@@ -161,6 +161,7 @@ pub(crate) fn unreadable(path: &Path, error: &io::Error) -> Diagnostic {
 pub(crate) fn reason(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "no such file or folder".to_string(),
+        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => "a file".to_string(),
         io::ErrorKind::PermissionDenied => "no permission".to_string(),
         _ => error.to_string(),
     }

@@ -11,7 +11,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// One tensor of a file.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,6 +47,7 @@ pub(crate) struct File {
     /// Locked while it is read: it has one position.
     file: Mutex<fs::File>,
     state: State,
+    is_settled: bool,
     entries: BTreeMap<String, Entry>,
     metadata: BTreeMap<String, String>,
 }
@@ -87,6 +88,9 @@ impl State {
     }
 }
 
+/// Times of modification have steps of milliseconds, on some file systems of seconds.
+const STEP_OF_TIMES: Duration = Duration::from_secs(2);
+
 /// The longest header that the format allows.
 const HEADER_LIMIT: u64 = 100_000_000;
 
@@ -121,7 +125,9 @@ impl File {
         });
         let entries = entries.collect();
         let texts = metadata.metadata().iter().flatten().map(|(name, text)| (name.clone(), text.clone())).collect();
-        Ok(File { path: path.to_path_buf(), file: Mutex::new(file), state, entries, metadata: texts })
+        let age = state.modified.and_then(|modified| SystemTime::now().duration_since(modified).ok());
+        let is_settled = age.is_some_and(|age| age >= STEP_OF_TIMES);
+        Ok(File { path: path.to_path_buf(), file: Mutex::new(file), state, is_settled, entries, metadata: texts })
     }
 
     /// The tensors by name.
@@ -129,10 +135,16 @@ impl File {
         &self.entries
     }
 
-    /// Which file it is, where it lies, and what is known of its state, for those who ask whether it is the same as before.
+    /// Where it lies, and what tells the state in which it was opened from others.
     pub fn identity(&self) -> (PathBuf, String) {
         let path = self.path.canonicalize().unwrap_or_else(|_| self.path.clone());
         (path, cache::file_state(self.state.len, self.state.modified))
+    }
+
+    /// Whether any change after it was opened shows in its state: the system's times of modification have steps, and two
+    /// changes within one would look alike.
+    pub fn is_settled(&self) -> bool {
+        self.is_settled
     }
 
     /// The texts beside the tensors.
