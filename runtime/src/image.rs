@@ -192,13 +192,17 @@ mod tests {
             let layout = Layout::row_major(operand.dims.len());
             PlannedBuffer { name: String::new(), dtype: operand.dtype, dims: operand.dims, layout, place }
         });
-        let port = |name: &str, buffer: u32| Port { name: name.to_string(), buffer: BufferId(buffer) };
+        let port = |name: &str, buffer: u32, dims: &[usize]| Port {
+            name: name.to_string(),
+            buffer: BufferId(buffer),
+            dims: dims.to_vec(),
+        };
         let schedule = Schedule::plain(&kernel);
         let plan = Plan {
             buffers: buffers.collect(),
             steps: vec![Step { kernel, schedule, ..Step::default() }],
-            inputs: vec![port("x", 0)],
-            outputs: vec![port("y", 2)],
+            inputs: vec![port("x", 0, &[4, 3])],
+            outputs: vec![port("y", 2, &[4])],
             constant_bytes: 128,
             ..Plan::default()
         };
@@ -237,11 +241,12 @@ mod tests {
     }
 
     type Parts<'a> = (Outline, CodeImage<'a>, Vec<StepImage>);
+    type Spoil = fn(&mut Parts);
 
     #[test]
     fn what_is_not_consistent_is_refused() {
         let (executable, image) = made();
-        let cases: &[(&str, fn(&mut Parts))] = &[
+        let cases: &[(&str, Spoil)] = &[
             ("b1 of 12 bytes has no such place", |(plan, ..)| plan.buffers[1].place = Place::Constant(128)),
             ("parts belong to different plans", |(plan, ..)| plan.constant_bytes = 64 + 12),
             ("parts belong to different plans", |(.., steps)| steps.clear()),
@@ -256,7 +261,7 @@ mod tests {
             ("function 1 is no nest", |(.., steps)| steps[0].nest = 1),
             ("no band over the steps 0..2", |(plan, ..)| plan.bands.push(Band { steps: 0..2, positions: 1 })),
         ];
-        let body = |spoil: fn(&mut Parts)| {
+        let body = |spoil: Spoil| {
             let step =
                 StepImage { nest: 0, buffers: executable.steps[0].buffers.clone(), cut: executable.steps[0].cut };
             let mut parts = (executable.plan.clone(), image.code.clone(), vec![step]);

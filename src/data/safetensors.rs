@@ -386,7 +386,7 @@ mod tests {
         assert_eq!(fault.found, Some(format!("{} bytes", bytes.len() - 1)));
 
         let file = open();
-        let later = SystemTime::now() + std::time::Duration::from_secs(5);
+        let later = SystemTime::now() + Duration::from_secs(5);
         fs::File::options().write(true).open(&path).unwrap().set_modified(later).unwrap();
         let fault = file.read(&file.entries()["w"]).unwrap_err();
         assert_eq!(fault.found.unwrap(), "a later time of modification");

@@ -30,6 +30,14 @@ pub fn sound(plan: &Outline) -> Result<(), String> {
             format!("b{number} of {bytes} bytes has no such place: {}", buffer.place)
         })?;
     }
+    for port in plan.inputs.iter().chain(&plan.parameters).chain(&plan.outputs) {
+        // That of a buffer does not overflow, as its bytes do not.
+        let elements = port.dims.iter().try_fold(1usize, |product, &n| product.checked_mul(n));
+        let held = plan.buffer(port.buffer).dims.iter().product();
+        require(elements == Some(held), || {
+            format!("`{}` is a buffer of other elements than {:?}", port.name, port.dims)
+        })?;
+    }
     let mut end = 0;
     for band in &plan.bands {
         let fits = end <= band.steps.start && band.steps.start < band.steps.end && band.steps.end <= plan.steps.len();
@@ -93,7 +101,11 @@ mod tests {
     }
 
     fn outline() -> Outline {
-        let port = |name: &str, buffer: u32| Port { name: name.to_string(), buffer: BufferId(buffer) };
+        let port = |name: &str, buffer: u32, dims: &[usize]| Port {
+            name: name.to_string(),
+            buffer: BufferId(buffer),
+            dims: dims.to_vec(),
+        };
         Outline {
             buffers: vec![
                 buffer("x", &[2, 3], Place::Input(0)),
@@ -105,8 +117,8 @@ mod tests {
             ],
             steps: vec![Label::default(); 3],
             bands: vec![Band { steps: 0..2, positions: 4 }],
-            inputs: vec![port("x", 0)],
-            outputs: vec![port("y", 5)],
+            inputs: vec![port("x", 0, &[6, 1])],
+            outputs: vec![port("y", 5, &[2])],
             states: vec![State { name: "s".to_string(), buffer: BufferId(3), next: None }],
             constant_bytes: 256,
             arena_bytes: 256,
@@ -115,11 +127,15 @@ mod tests {
         }
     }
 
+    type Spoil = fn(&mut Outline);
+
     #[test]
     fn what_names_nothing_is_refused() {
         assert_eq!(sound(&outline()), Ok(()));
-        let cases: &[(&str, fn(&mut Outline))] = &[
+        let cases: &[(&str, Spoil)] = &[
             ("`x` is no buffer", |plan| plan.inputs[0].buffer = BufferId(6)),
+            ("`x` is a buffer of other elements", |plan| plan.inputs[0].dims[0] = 5),
+            ("`y` is a buffer of other elements", |plan| plan.outputs[0].dims = vec![usize::MAX, 3]),
             ("`s` is no buffer", |plan| plan.states[0].next = Some(BufferId(99))),
             ("b0 of 24 bytes has no such place", |plan| plan.buffers[0].place = Place::Input(1)),
             ("b0 of 24 bytes has no such place", |plan| plan.inputs[0].buffer = BufferId(5)),

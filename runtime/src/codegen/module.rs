@@ -332,10 +332,12 @@ mod tests {
         assert_eq!(image().nest(2).unwrap_err(), "function 2 is no nest");
     }
 
+    type Spoil = fn(&mut CodeImage);
+
     #[test]
     fn what_names_nothing_is_refused() {
         assert!(image().load().is_ok());
-        let cases: &[fn(&mut CodeImage)] = &[
+        let cases: &[Spoil] = &[
             |image| image.functions[0].alignment = 0,
             |image| image.functions[0].alignment = 24,
             |image| image.functions[0].alignment = 1 << 20,
