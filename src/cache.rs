@@ -71,11 +71,11 @@ impl Entry {
 
     /// The executable, where it is there, undamaged, and made from the same.
     pub fn load(&self) -> Option<Executable> {
-        self.read().ok()
+        let file = files::open(&self.path).ok()?;
+        self.read(file).ok()
     }
 
-    fn read(&self) -> io::Result<Executable> {
-        let mut file = File::open(&self.path)?;
+    fn read(&self, mut file: File) -> io::Result<Executable> {
         let mut wanted = [MAGIC.as_slice(), &(self.subject.len() as u64).to_le_bytes()].concat();
         wanted.extend_from_slice(&self.subject);
         let length = file.metadata()?.len();

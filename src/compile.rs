@@ -99,7 +99,7 @@ pub struct Compilation {
     pub graph: Graph,
     /// What it went through, where [`Options::details`] asked for it.
     pub details: Option<Box<Details>>,
-    /// How long each stage took.
+    /// How long each stage took; those of the passes and of code generation are one, `load`, for what [`Options::cache`] held.
     pub stages: Vec<(&'static str, Duration)>,
     /// The state after each pass: its name and a text.
     pub dumps: Vec<(&'static str, String)>,

@@ -145,6 +145,13 @@ fn what_differs_is_not_loaded() {
         assert!(made(&small(), asked));
     }
     assert!(!made(&small(), plain()));
+
+    // What is measured in the first compilation is known to the second.
+    let tuned = || Options { tuning: Some(folder.path().join("tuning.json")), ..plain() };
+    let convolution = Model::parse(&text("Conv2d(out: 16, kernel_size: 3)", "1, 16, 20, 20")).unwrap();
+    assert!(made(&convolution, tuned()));
+    assert!(!made(&convolution, tuned()));
+    assert!(made(&convolution, plain()));
 }
 
 #[test]

@@ -12,6 +12,7 @@ use fusewright::machine;
 use fusewright::passes::plan::{PlanOptions, Winograd, plan as plan_of, rewrite};
 use fusewright::passes::{fuse, lower, pipeline};
 use fusewright::runtime::{Executable, Isa, Session, Settings, State, Threads, View, ViewMut};
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::panic::{self, AssertUnwindSafe};
@@ -278,12 +279,13 @@ fn compare(stage: &str, expected: &Results, found: &Results, allowed: impl Fn(us
     Ok(())
 }
 
-/// Runs a plan: twice in one session, with equal bits, and where asked for in another session on another thread, and in
-/// one that shares the smallest of its steps between threads.
+/// Runs a plan: twice in one session, with equal bits, and where asked for in another session on another thread, once more as
+/// what is read of the executable's bytes, and in one that shares the smallest of its steps between threads.
 fn run(stage: &str, plan: Plan, isa: Isa, given: &BTreeMap<String, Tensor>, trial: Trial) -> Check<Results> {
     let fail = |problem: String| Failure { stage: stage.to_string(), problem };
     let settings = Settings { isa, verify: true, listings: false };
-    let executable = Executable::new(plan, settings, |name| given.get(name)).map_err(|e| fail(e.to_string()))?;
+    let source = |name: &str| Ok(given.get(name).map(Cow::Borrowed));
+    let (executable, image) = Executable::with_image(plan, settings, source).map_err(|e| fail(e.to_string()))?;
     let executable = Arc::new(executable);
     let other = trial.threads.then(|| {
         let (executable, given) = (executable.clone(), given.clone());
@@ -300,6 +302,16 @@ fn run(stage: &str, plan: Plan, isa: Isa, given: &BTreeMap<String, Tensor>, tria
         let third = other.join().map_err(|_| fail("a thread panics".to_string()))?.map_err(fail)?;
         if bits(&first) != bits(&third) {
             return Err(fail("another session on another thread gives other bits".to_string()));
+        }
+        let mut written = Vec::new();
+        let read = image.write(session.executable(), &mut written);
+        let read = read.and_then(|()| Executable::read(&mut &written[..], written.len() as u64));
+        let mut again = Session::new(Arc::new(read.map_err(|error| fail(format!("as bytes: {error}")))?));
+        if again.executable().plan() != session.executable().plan() {
+            return Err(fail("as bytes: another plan".to_string()));
+        }
+        if bits(&first) != bits(&outputs_of(&mut again, given).map_err(fail)?) {
+            return Err(fail("as bytes: it gives other bits".to_string()));
         }
     }
     if trial.shared > 1 {
