@@ -230,6 +230,13 @@ impl Scalar {
         all
     }
 
+    /// Whether there are any.
+    pub fn has_operands(&self) -> bool {
+        let mut any = false;
+        self.for_each_operand(|_| any = true);
+        any
+    }
+
     /// Calls `visit` with each of [`Scalar::operands`].
     pub fn for_each_operand(&self, mut visit: impl FnMut(ScalarId)) {
         match self {

@@ -17,10 +17,11 @@ use smallvec::SmallVec;
 const PAYS: u64 = 32;
 
 /// Gives every buffer of the arena its layout, and every buffer its wish. Results and inputs keep the order that users
-/// see: where another pays, kernels work in a copy.
-pub fn choose(draft: &mut Draft, machine: &Machine) {
-    let votes = count_votes(draft, machine);
-    let mut inner: Vec<Option<usize>> = votes.iter().map(|votes| winner(votes)).collect();
+/// see: where another pays, kernels work in a copy. `common` are the [`rows::common_dims`].
+pub fn choose(draft: &mut Draft, common: &[Vec<bool>], machine: &Machine) {
+    let votes = count_votes(draft, common, machine);
+    let known = draft.buffers.iter().map(|buffer| buffer.wish);
+    let mut inner: Vec<Option<usize>> = known.zip(&votes).map(|(known, votes)| known.or(winner(votes))).collect();
     copy_ports(draft, &votes, &mut inner);
     inherit(draft, &mut inner);
     for (buffer, inner) in draft.buffers.iter_mut().zip(&inner) {
@@ -85,10 +86,9 @@ fn last_own_axis(kernel: &Kernel, own: &[Read], other: &[Read]) -> Option<usize>
     })
 }
 
-fn count_votes(draft: &Draft, machine: &Machine) -> Vec<Vec<u64>> {
+fn count_votes(draft: &Draft, common: &[Vec<bool>], machine: &Machine) -> Vec<Vec<u64>> {
     let mut votes: Vec<Vec<u64>> = draft.buffers.iter().map(|buffer| vec![0; buffer.info.dims.len()]).collect();
     let uses = draft.uses();
-    let common = rows::common_dims(draft);
     for kernel in draft.kernels.iter().filter(|kernel| !kernel.once).map(|kernel| kernel.kernel()) {
         let cost = kernel.operations();
         let of_state = lane_of_state(draft, &uses, kernel);
@@ -101,7 +101,7 @@ fn count_votes(draft: &Draft, machine: &Machine) -> Vec<Vec<u64>> {
                     }
                 }
             }
-            let row = rows::long_row(draft, &common, kernel, &contraction, machine).filter(|_| of_state.is_none());
+            let row = rows::long_row(draft, common, kernel, &contraction, machine).filter(|_| of_state.is_none());
             for read in contraction.activation.iter().filter(|_| of_state.is_none() && row.is_none()) {
                 let dims = reduction_dims(kernel, read, &contraction.weight);
                 // Elements for all lanes are read from anywhere; few of them are no vector.
@@ -167,7 +167,7 @@ fn wished_by_state(draft: &Draft, uses: &Uses, id: BufferId) -> Option<usize> {
 }
 
 /// Fewer channels than this are not worth a layout of their own.
-const FEW_CHANNELS: usize = 8;
+pub const FEW_CHANNELS: usize = 8;
 
 /// The axis of an image's rows, where few channels go in and vectors along it are much fuller than along the channels that
 /// come out.

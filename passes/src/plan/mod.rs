@@ -38,12 +38,12 @@ mod winograd;
 pub use crate::place::Limits;
 pub use machine::Machine;
 pub use recompute::MemoryFloor;
+use winograd::Rewritten;
 pub use winograd::{Question, Ways, questions};
 
 use draft::Draft;
 use fusewright_ir::kernel::Program;
 use fusewright_ir::plan::{Outline, Plan};
-use std::ops::Range;
 
 /// What a plan is made for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,11 +104,11 @@ impl Default for PlanOptions {
 
 /// The program with the kernels rewritten for which other loops are faster; results may differ by roundings.
 pub fn rewrite(program: Program, options: &PlanOptions) -> Program {
-    rewritten(program, options).0
+    rewritten(program, options).program
 }
 
-/// The same, and which stretches of its kernels are to run together.
-fn rewritten(mut program: Program, options: &PlanOptions) -> (Program, Vec<Range<usize>>) {
+/// The same, and what is to be known of it.
+fn rewritten(mut program: Program, options: &PlanOptions) -> Rewritten {
     split::all(&mut program, split::Limits { long: options.long_fold, near_bytes: near_bytes(options) });
     winograd::rewritten(program, options)
 }
@@ -132,13 +132,16 @@ pub fn plan(program: Program, options: &PlanOptions) -> Result<Plan, MemoryFloor
 /// As [`plan`].
 pub fn plan_beside(program: Program, options: &PlanOptions, other: Option<&Outline>) -> Result<Plan, MemoryFloor> {
     let state_layouts = state::layouts(&program, other);
-    let (program, bands) = rewritten(program, options);
+    let Rewritten { program, bands, rows } = rewritten(program, options);
     let updates = program.updates.clone();
     let mut draft = Draft::new(literals::compute(program));
     draft.make_bands(&bands);
+    for (buffer, dim) in rows {
+        draft.buffer_mut(buffer).wish = Some(dim);
+    }
     state::place(&mut draft, &updates, state_layouts);
-    rows::join(&mut draft, &options.machine);
-    layout::choose(&mut draft, &options.machine);
+    let common = rows::join(&mut draft, &options.machine);
+    layout::choose(&mut draft, &common, &options.machine);
     border::bands(&mut draft, near_bytes(options));
     halo::widen(&mut draft);
     apart::all(&mut draft);

@@ -258,6 +258,11 @@ fn join_producers(draft: &mut Draft) {
             continue;
         };
         let first = &draft.kernels[producer];
+        // Whether an element is there would be asked at each of many loads.
+        let is_asked = reads(first.kernel()).iter().any(|read| read.outside.is_some());
+        if is_asked && reads(consumer.kernel()).len() > 1 {
+            continue;
+        }
         if let Ok(joined) = merge::into_loads(first.kernel(), consumer.kernel(), source) {
             let about = format!("{} {}", first.named.about, consumer.named.about);
             let mut all = DraftKernel { once: true, ..DraftKernel::new(joined, first.named.nodes.clone(), &about) };
@@ -329,7 +334,8 @@ mod tests {
         let named = DraftKernel::new(k.finish(), vec!["double".to_string()], "Add").named;
         program.kernels.insert(0, named);
         draft = Draft::new(program);
-        crate::plan::layout::choose(&mut draft, &Machine::PORTABLE);
+        let common = crate::plan::rows::common_dims(&draft);
+        crate::plan::layout::choose(&mut draft, &common, &Machine::PORTABLE);
         schedule::all(&mut draft, &Machine::PORTABLE);
         all(&mut draft);
         let setup: Vec<&str> =

@@ -140,15 +140,18 @@ fn is_long_row(
         && draft.buffer(read.buffer).bytes() <= machine.l3_bytes / 4
 }
 
-/// Joins axes wherever that can be done and is of use.
-pub fn join(draft: &mut Draft, machine: &Machine) {
+/// Joins axes wherever that can be done and is of use. Gives the [`common_dims`] of what comes of it.
+pub fn join(draft: &mut Draft, machine: &Machine) -> Vec<Vec<bool>> {
     draft.kernels.iter_mut().for_each(|kernel| forget_windows_of_one(&mut kernel.named.kernel));
-    let Some(joints) = Joints::of(draft, machine) else { return };
+    let mut common = common_dims(draft);
+    let Some(joints) = Joints::of(draft, &common, machine) else { return common };
     for id in draft.buffer_ids() {
         let joined = &joints.dims[id.0 as usize];
         if !joined.contains(&true) {
             continue;
         }
+        let mut to_next = joined.iter();
+        common[id.0 as usize].retain(|_| !to_next.next().is_some_and(|&joined| joined));
         let buffer = draft.buffer_mut(id);
         let dims = std::mem::take(&mut buffer.info.dims);
         for (dim, &n) in dims.iter().enumerate() {
@@ -167,6 +170,7 @@ pub fn join(draft: &mut Draft, machine: &Machine) {
             kernel.named.kernel = joined(kernel.kernel(), behind, &joints.dims);
         }
     }
+    common
 }
 
 /// Leaves inner axes of one step, the windows of 1x1 convolutions, out of all indices.
@@ -198,8 +202,7 @@ struct Joints {
 
 impl Joints {
     /// All that can be; `None` where that is nothing.
-    fn of(draft: &Draft, machine: &Machine) -> Option<Joints> {
-        let common = common_dims(draft);
+    fn of(draft: &Draft, common: &[Vec<bool>], machine: &Machine) -> Option<Joints> {
         let long = |id: BufferId, dim: usize| draft.buffer(id).info.dims[dim] > 1;
         let mut dims: Vec<Vec<bool>> = draft
             .buffer_ids()

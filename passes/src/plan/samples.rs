@@ -1,7 +1,8 @@
 //! Small networks for the tests of the stages.
 
 use super::draft::{Draft, DraftKernel};
-use super::{halo, layout};
+use super::machine::Machine;
+use super::{halo, layout, rows};
 use crate::fuse::fuse;
 use crate::lower::lower;
 use fusewright_ir::Model;
@@ -18,7 +19,8 @@ pub fn program(shape: &str, layers: &str, join: bool) -> Program {
 /// The draft of joined kernels, with layouts and halos.
 pub fn draft(shape: &str, layers: &str) -> Draft {
     let mut draft = Draft::new(program(shape, layers, true));
-    layout::choose(&mut draft, &crate::plan::machine::Machine::PORTABLE);
+    let common = rows::common_dims(&draft);
+    layout::choose(&mut draft, &common, &Machine::PORTABLE);
     halo::widen(&mut draft);
     draft
 }

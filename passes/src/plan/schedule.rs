@@ -19,7 +19,7 @@ pub fn all(draft: &mut Draft, machine: &Machine) {
     }
 }
 
-/// The schedule of one kernel. Kernels that run once are not worth vectors.
+/// The schedule of one kernel. Kernels that run once are not worth vectors, unless these make their code shorter.
 pub fn schedule(draft: &Draft, draft_kernel: &DraftKernel, machine: &Machine) -> Schedule {
     let kernel = draft_kernel.kernel();
     let loose = if draft_kernel.once { Vec::new() } else { packable(draft, kernel) };
@@ -32,7 +32,8 @@ pub fn schedule(draft: &Draft, draft_kernel: &DraftKernel, machine: &Machine) ->
         let buffer = draft.buffer(id);
         (&buffer.layout, &buffer.info.dims)
     });
-    if let Some(edges) = edges.filter(|_| !draft_kernel.once && facts.may_be_vector()) {
+    let is_worth = !draft_kernel.once || kernel.stores.len() > MOST_SCALARS;
+    if let Some(edges) = edges.filter(|_| is_worth && facts.may_be_vector()) {
         let mut outer = facts.outer_axis(Loads::Contiguous);
         if outer.is_none() {
             // A matrix that is computed in each call may be worth packing too.
@@ -485,6 +486,9 @@ const LARGE_FOLD: usize = 1024;
 
 /// Windows of so many elements are written out, so that neighbours share what they read.
 const MOST_WINDOW: usize = 32;
+
+/// The most results of a kernel that runs once, one by one.
+const MOST_SCALARS: usize = 8;
 
 /// The most results of a kernel whose loads are transposed in registers.
 const MOST_SQUARES: usize = 4;

@@ -1,6 +1,6 @@
 //! What a convolution costs, in cycles of one core, as it stands and by each transform.
 
-use super::kernels::{Tooms, tiles};
+use super::kernels::{Tooms, image, tiles};
 use super::recognise::Convolution;
 use super::toom::Toom;
 use crate::plan::Machine;
@@ -26,6 +26,8 @@ const TILE_VECTORS: f64 = 4.0;
 /// Cycles of a load, a store or an operation of a transform: half a cycle each, and as much again for registers that are
 /// spilled and lines that are not in the nearest cache.
 const STEP: f64 = 1.0;
+/// Cycles of an element of an image whose phases are put side by side.
+const PHASED: f64 = 2.0;
 /// What a byte of weights is worth in cycles of a run: memory, and the time to fill it once.
 const KEPT: f64 = 1.0 / 64.0;
 /// A transform is taken only where it saves at least this part.
@@ -64,7 +66,7 @@ pub fn ways(
 pub fn choices(convolution: &Convolution) -> Vec<Tooms> {
     let mut choices = vec![Tooms::new()];
     for window in &convolution.windows {
-        let toom = [4, 6].into_iter().filter_map(|points| Toom::with_points(points, window.tap.1));
+        let toom = [4, 6].into_iter().filter_map(|points| Toom::with_points(points, window.taps()));
         let toom: Vec<Toom> = toom.filter(|toom| toom.outputs >= 2).collect();
         choices = choices
             .into_iter()
@@ -127,7 +129,7 @@ fn transformed(convolution: &Convolution, machine: &Machine, other_bytes: u64, t
     let points: usize = tooms.iter().map(|toom| toom.points()).product();
     let batch: usize = convolution.batch.iter().map(|(_, extent)| extent).product();
     let n_tiles = batch * tiles(convolution, &tooms).iter().product::<usize>();
-    let (channels, out) = (convolution.channels.1, convolution.out.1);
+    let (channels, out) = (convolution.depth(), convolution.out.1);
     let (input_vectors, output_vectors) = (vectors(channels, machine), vectors(out, machine));
 
     let lanes = output_vectors * f64::from(machine.vector_lanes);
@@ -151,7 +153,12 @@ fn transformed(convolution: &Convolution, machine: &Machine, other_bytes: u64, t
         () => 2.0 * between as f64 / 7.5,
     };
     let cached = constant_bytes + other_bytes <= machine.l3_bytes;
-    let cycles = overlapped(arithmetic, traffic, n_tiles, cached) + KEPT * constant_bytes as f64 + transforms + moved;
+    let phases = match convolution.windows.iter().any(|window| window.step > 1) {
+        true => (batch * image(convolution, &tooms).iter().product::<usize>() * channels) as f64 * PHASED,
+        false => 0.0,
+    };
+    let cycles =
+        overlapped(arithmetic, traffic, n_tiles, cached) + KEPT * constant_bytes as f64 + transforms + moved + phases;
     Way { tooms: Some(tooms), cycles, constant_bytes }
 }
 
@@ -160,7 +167,7 @@ fn taps(convolution: &Convolution, machine: &Machine, tooms: &Tooms) -> f64 {
     let points: usize = tooms.iter().map(|toom| toom.points()).product();
     let taps: usize = tooms.iter().map(|toom| toom.taps).product();
     let each = (points + taps) as f64 + operations(tooms);
-    STEP * convolution.channels.1 as f64 * vectors(convolution.out.1, machine) * each
+    STEP * convolution.depth() as f64 * vectors(convolution.out.1, machine) * each
 }
 
 /// Arithmetic of the transform of one tile.

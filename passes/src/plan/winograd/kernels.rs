@@ -1,4 +1,5 @@
-//! The kernels that take the place of a convolution: taps at the points (once), inputs at the points, the products of
+//! The kernels that take the place of a convolution: taps at the points (once), phases of the image side by side where the window
+//! moves by more than 1, inputs at the points, the products of
 //! the two summed over channels (a batched matrix product), and outputs with the epilogue. The last three for each segment of
 //! the image; their first axis is the position in it.
 
@@ -6,6 +7,7 @@ use super::recognise::Convolution;
 use super::segments::Segment;
 use super::toom::Toom;
 use crate::merge::compacted;
+use crate::plan::layout::FEW_CHANNELS;
 use fusewright_ir::DType;
 use fusewright_ir::kernel::build::Operand;
 use fusewright_ir::kernel::{
@@ -23,31 +25,57 @@ pub fn tiles(convolution: &Convolution, tooms: &Tooms) -> SmallVec<[usize; 2]> {
     convolution.windows.iter().zip(tooms).map(|(window, toom)| window.place.1.div_ceil(toom.outputs)).collect()
 }
 
-/// The kernel of the taps, and for each segment the others in order; their buffers are added to the program.
+/// The elements along each window of an image whose phases lie side by side: all that whole tiles read.
+pub fn image(convolution: &Convolution, tooms: &Tooms) -> SmallVec<[usize; 2]> {
+    let tiles = tiles(convolution, tooms);
+    tiles.iter().zip(tooms).map(|(tiles, toom)| tiles * toom.outputs + toom.taps - 1).collect()
+}
+
+/// What takes the place of a convolution.
+pub struct Parts {
+    /// The kernels before all segments.
+    pub before: Vec<NamedKernel>,
+    /// For each segment the others, in order.
+    pub segments: Vec<Vec<NamedKernel>>,
+    /// A buffer that is to have this dimension innermost.
+    pub rows: Option<(BufferId, usize)>,
+}
+
+/// The parts of a convolution; their buffers are added to the program.
 pub fn rewritten(
     program: &mut Program,
     named: &NamedKernel,
     convolution: &Convolution,
     tooms: &Tooms,
     segments: &[Segment],
-) -> (NamedKernel, Vec<Vec<NamedKernel>>) {
+) -> Parts {
     let all_tiles = tiles(convolution, tooms);
     let points: usize = tooms.iter().map(|toom| toom.points()).product();
     let n_batch: usize = convolution.batch.iter().map(|(_, extent)| extent).product();
-    let (channels, out) = (convolution.channels.1, convolution.out.1);
+    let (channels, out) = (convolution.depth(), convolution.out.1);
     let mut add = |part: &str, dims: &[usize]| {
         let (name, dims) = (format!("{}.{part}", named.nodes[0]), dims.to_vec());
         let info = BufferInfo { name, dtype: DType::F32, dims: dims.clone(), role: Role::Computed };
         Operand { buffer: program.add_buffer(info), dtype: DType::F32, dims }
     };
     let taps = add("taps", &[points, channels, out]);
+    let phases = convolution.windows.iter().any(|window| window.step > 1).then(|| {
+        let places: Vec<usize> =
+            convolution.batch.iter().map(|(_, extent)| *extent).chain(image(convolution, tooms)).collect();
+        let dims = [places.as_slice(), &[channels]].concat();
+        // Few channels are no vector: rows are taken apart first, then turned.
+        let rows = (convolution.channels.1 < FEW_CHANNELS).then(|| (add("rows", &dims), places.len() - 1));
+        let n_taps: SmallVec<[usize; 2]> = tooms.iter().map(|toom| toom.taps).collect();
+        let taps = add("tap phases", &[n_taps.as_slice(), &[channels, out]].concat());
+        Phases { taps, rows, image: add("phases", &dims) }
+    });
     let at_points: Vec<AtPoints> = segments
         .iter()
         .map(|segment| {
             let n_tiles = n_batch * segment.rows * all_tiles[1..].iter().product::<usize>();
             let inputs = add("inputs", &[segment.positions, points, n_tiles, channels]);
             let products = add("products", &[segment.positions, points, n_tiles, out]);
-            AtPoints { taps: taps.clone(), inputs, products }
+            AtPoints { taps: taps.clone(), phases: phases.clone(), inputs, products }
         })
         .collect();
     let sizes: Vec<String> = tooms.iter().map(|toom| toom.outputs.to_string()).collect();
@@ -58,13 +86,21 @@ pub fn rewritten(
         about: format!("{title} {part}"),
         kernel,
     };
-    let mut of_taps = None;
+    let mut before = Vec::new();
     let mut parts = Vec::new();
     for (&segment, at_points) in segments.iter().zip(at_points) {
         let mut tiles = all_tiles.clone();
         tiles[0] = segment.rows;
         let build = Build { program, convolution, tooms, tiles, segment, at_points };
-        of_taps.get_or_insert_with(|| own("taps", build.taps()));
+        if before.is_empty() {
+            before.extend(build.at_points.phases.as_ref().map(|phases| own("phases", build.tap_phases(&phases.taps))));
+            before.push(own("taps", build.taps()));
+            if let Some(Phases { rows, image, .. }) = &build.at_points.phases {
+                let target = rows.as_ref().map_or(image, |(rows, _)| rows);
+                before.push(own("phases", build.phases(target)));
+                before.extend(rows.as_ref().map(|(rows, _)| own("layout", copied(rows, image))));
+            }
+        }
         let mut kernels = vec![own("inputs", build.inputs()), own("products", build.products())];
         kernels.extend(build.outputs().into_iter().map(|kernel| NamedKernel {
             nodes: named.nodes.clone(),
@@ -73,17 +109,31 @@ pub fn rewritten(
         }));
         parts.push(kernels);
     }
-    (of_taps.expect("there is a segment"), parts)
+    let rows = phases.and_then(|phases| phases.rows).map(|(rows, dim)| (rows.buffer, dim));
+    Parts { before, segments: parts, rows }
 }
 
 /// What lies at the points of the transforms.
 struct AtPoints {
     /// `[points, channels, out]`.
     taps: Operand,
+    /// Where the window moves by more than 1.
+    phases: Option<Phases>,
     /// `[positions, points, tiles, channels]`.
     inputs: Operand,
     /// `[positions, points, tiles, out]`.
     products: Operand,
+}
+
+/// Phases side by side as channels.
+#[derive(Clone)]
+struct Phases {
+    /// Of the weights: `[taps..., channels, out]`.
+    taps: Operand,
+    /// Of the image: `[batch..., rows, columns, channels]`.
+    image: Operand,
+    /// The same with another dimension innermost, which is written first.
+    rows: Option<(Operand, usize)>,
 }
 
 struct Build<'a> {
@@ -119,14 +169,48 @@ impl Build<'_> {
         if self.tooms.len() == 1 { [column].into_iter().collect() } else { [row, column].into_iter().collect() }
     }
 
+    /// Puts the taps that meet each phase of the image side by side. Where a phase has fewer than others, the rest is 0.
+    fn tap_phases(&self, into: &Operand) -> Kernel {
+        let Convolution { weight, channels, out, windows, .. } = self.convolution;
+        let source = self.operand(weight.buffer);
+        let n_windows = windows.len();
+        let steps = windows.iter().map(|window| window.step);
+        let space: Vec<usize> =
+            into.dims[..n_windows].iter().copied().chain(steps).chain([channels.1, out.1]).collect();
+        let mut k = KernelBuilder::new(&space);
+        let axes = k.outer_axes();
+        let (taps, phases, [channel, of]) =
+            (&axes[..n_windows], &axes[n_windows..], [axes[2 * n_windows], axes[2 * n_windows + 1]]);
+        let form = |axis: Axis| -> Affine {
+            match windows.iter().position(|window| window.tap.0 == axis) {
+                Some(i) => taps[i] * windows[i].step as i64 + phases[i],
+                None if axis == channels.0 => channel.into(),
+                None if axis == out.0 => of.into(),
+                None => Affine::constant(0),
+            }
+        };
+        let value = k.load_or(&source, substituted(weight.at, form), weight.outside.unwrap_or(Literal::f32(0.0)));
+        let number = windows
+            .iter()
+            .zip(phases)
+            .fold(Affine::constant(0), |number, (window, &phase)| number * window.step as i64 + phase);
+        let at = taps.iter().map(|&axis| Affine::from(axis));
+        k.store(into, at.chain([number * channels.1 as i64 + channel, of.into()]), value);
+        k.finish()
+    }
+
     fn taps(&self) -> Kernel {
         let Convolution { weight, channels, out, windows, .. } = self.convolution;
         let source = self.operand(weight.buffer);
-        let mut k = KernelBuilder::new(&[channels.1, out.1]);
+        let mut k = KernelBuilder::new(&[self.convolution.depth(), out.1]);
         let (rows, columns) = self.rows_and_columns();
         let axes = k.outer_axes();
         let element = |k: &mut KernelBuilder, row: usize, column: usize| {
             let places = self.places(row, column);
+            if let Some(Phases { taps, .. }) = &self.at_points.phases {
+                let at = places.iter().map(|&place| Index::from(place as i64));
+                return k.load(taps, at.chain([axes[0].into(), axes[1].into()]));
+            }
             let form = |axis: Axis| -> Affine {
                 match windows.iter().position(|window| window.tap.0 == axis) {
                     Some(i) => Affine::constant(places[i] as i64),
@@ -154,12 +238,44 @@ impl Build<'_> {
         k.finish()
     }
 
+    /// Puts the phases of the image side by side: at each place a store for each of them.
+    fn phases(&self, phases: &Operand) -> Kernel {
+        let Convolution { image, channels, windows, batch, .. } = self.convolution;
+        let source = self.operand(image.buffer);
+        let n_places = phases.dims.len() - 1;
+        let space = [&phases.dims[..n_places], &[channels.1]].concat();
+        let mut k = KernelBuilder::new(&space);
+        let axes = k.outer_axes();
+        let channel = axes[n_places];
+        let n_phases: usize = windows.iter().map(|window| window.step).product();
+        for number in 0..n_phases {
+            let form = |axis: Axis| -> Affine {
+                if let Some(i) = windows.iter().position(|window| window.place.0 == axis) {
+                    return axes[batch.len() + i].into();
+                }
+                if let Some(i) = windows.iter().position(|window| window.tap.0 == axis) {
+                    let behind: usize = windows[i + 1..].iter().map(|window| window.step).product();
+                    return Affine::constant((number / behind % windows[i].step) as i64);
+                }
+                match batch.iter().position(|(other, _)| *other == axis) {
+                    Some(i) => axes[i].into(),
+                    None if axis == channels.0 => channel.into(),
+                    None => Affine::constant(0),
+                }
+            };
+            let value = k.load_or(&source, substituted(image.at, form), image.outside.unwrap_or(Literal::f32(0.0)));
+            let place = axes[..n_places].iter().map(|&axis| Affine::from(axis));
+            k.store(phases, place.chain([channel + (number * channels.1) as i64]), value);
+        }
+        k.finish()
+    }
+
     fn inputs(&self) -> Kernel {
         let Convolution { image, channels, windows, batch, .. } = self.convolution;
         let source = self.operand(image.buffer);
-        let tiles = self.tiles.iter().copied();
+        let (tiles, depth) = (self.tiles.iter().copied(), self.convolution.depth());
         let space: Vec<usize> =
-            [self.segment.positions].into_iter().chain(self.batch_extents()).chain(tiles).chain([channels.1]).collect();
+            [self.segment.positions].into_iter().chain(self.batch_extents()).chain(tiles).chain([depth]).collect();
         let mut k = KernelBuilder::new(&space);
         let (rows, columns) = self.rows_and_columns();
         let axes = k.outer_axes();
@@ -167,9 +283,15 @@ impl Build<'_> {
         let beyond = image.outside.unwrap_or(Literal::f32(0.0));
         let element = |k: &mut KernelBuilder, row: usize, column: usize| {
             let places = self.places(row, column);
+            let place = |i: usize| self.tile_along(i, &axes, 0) * self.tooms[i].outputs as i64 + places[i] as i64;
+            if let Some(phases) = &self.at_points.phases {
+                let of_batch = axes[1..][..batch.len()].iter().map(|&axis| Affine::from(axis));
+                let at = of_batch.chain((0..windows.len()).map(place)).chain([channel.into()]);
+                return k.load(&phases.image, at);
+            }
             let form = |axis: Axis| -> Affine {
                 if let Some(i) = windows.iter().position(|window| window.place.0 == axis) {
-                    return self.tile_along(i, &axes, 0) * self.tooms[i].outputs as i64 + places[i] as i64;
+                    return place(i);
                 }
                 match batch.iter().position(|(other, _)| *other == axis) {
                     Some(i) => axes[1 + i].into(),
@@ -190,13 +312,13 @@ impl Build<'_> {
     }
 
     fn products(&self) -> Kernel {
-        let AtPoints { taps, inputs, products } = &self.at_points;
+        let AtPoints { taps, inputs, products, .. } = &self.at_points;
         let mut k = KernelBuilder::new(&products.dims);
         let (position, point, tile, out) = (k.outer(0), k.outer(1), k.outer(2), k.outer(3));
         let channel = k.inner(0);
         let (input, tap) = (k.load(inputs, [position, point, tile, channel]), k.load(taps, [point, channel, out]));
         let product = k.mul(input, tap);
-        let sum = k.fold(FoldKind::Sum, &[self.convolution.channels.1], product);
+        let sum = k.fold(FoldKind::Sum, &[self.convolution.depth()], product);
         k.store(products, [position, point, tile, out], sum);
         k.finish()
     }
@@ -309,6 +431,15 @@ impl Build<'_> {
         let info = self.program.buffer(buffer);
         Operand { buffer, dtype: info.dtype, dims: info.dims.clone() }
     }
+}
+
+/// The kernel that copies all elements between buffers of the same dimensions.
+fn copied(from: &Operand, to: &Operand) -> Kernel {
+    let mut k = KernelBuilder::new(&from.dims);
+    let axes = k.outer_axes();
+    let value = k.load(from, axes.clone());
+    k.store(to, axes, value);
+    k.finish()
 }
 
 fn substituted(at: &[Index], form: impl Fn(Axis) -> Affine + Copy) -> Vec<Index> {

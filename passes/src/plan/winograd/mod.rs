@@ -1,6 +1,7 @@
 //! Convolutions with fewer multiplications (Winograd 1980; Lavin and Gray 2016), as a rewrite of one kernel into several
 //! ordinary ones: taps at the points of a transform, once, or in each step of a training; inputs at the points; their products summed over channels, a
-//! batched matrix product; outputs, with the epilogue. What follows in the planner, the evaluators and the code generator
+//! batched matrix product; outputs, with the epilogue. A window that moves by more than 1 is one that moves by 1 over as many
+//! phases of the image (every other row and column, say), which a kernel puts side by side as channels. What follows in the planner, the evaluators and the code generator
 //! know nothing of it.
 //!
 //! Numbers that are not finite spread over the tile they are in; without [`Winograd::Never`] a network whose
@@ -18,19 +19,28 @@ pub use ways::{Question, Ways, questions};
 use super::draft::{Uses, known};
 use super::{PlanOptions, Winograd};
 use cost::Way;
-use fusewright_ir::kernel::{Kernel, Program, Role};
+use fusewright_ir::kernel::{BufferId, Kernel, Program, Role};
 use kernels::Tooms;
 use recognise::Convolution;
 use std::borrow::Cow;
 use std::ops::Range;
 use toom::Toom;
 
-/// The program with convolutions rewritten, those that the options ask for or the cost model finds faster, and which
-/// stretches of its kernels are to run together: rows of tiles that stay in cache on their way.
-pub fn rewritten(mut program: Program, options: &PlanOptions) -> (Program, Vec<Range<usize>>) {
-    let mut bands = Vec::new();
+/// A program with convolutions rewritten.
+pub struct Rewritten {
+    /// The program.
+    pub program: Program,
+    /// Which stretches of its kernels are to run together: rows of tiles that stay in cache on their way.
+    pub bands: Vec<Range<usize>>,
+    /// Buffers that are to have this dimension innermost.
+    pub rows: Vec<(BufferId, usize)>,
+}
+
+/// The program with those convolutions rewritten that the options ask for or the cost model finds faster.
+pub fn rewritten(mut program: Program, options: &PlanOptions) -> Rewritten {
+    let (mut bands, mut rows) = (Vec::new(), Vec::new());
     if options.winograd == Winograd::Never {
-        return (program, bands);
+        return Rewritten { program, bands, rows };
     }
     let [constant, weights] = kept(&program);
     let kernels = std::mem::take(&mut program.kernels);
@@ -39,12 +49,12 @@ pub fn rewritten(mut program: Program, options: &PlanOptions) -> (Program, Vec<R
         .map(|named| recognise::ascending(&named.kernel).map_or(Cow::Borrowed(&named.kernel), Cow::Owned))
         .collect();
     let convolutions: Vec<Option<Convolution>> =
-        forward.iter().map(|kernel| Convolution::of(kernel, |buffer| weights[buffer.0 as usize])).collect();
+        forward.iter().map(|kernel| Convolution::of(&program, kernel, &weights)).collect();
     let chosen: Vec<Option<Tooms>> = match options.winograd {
         Winograd::Always { points, .. } => {
             let forced = |convolution: &Option<Convolution>| {
                 let windows = convolution.as_ref()?.windows.iter().zip(points);
-                windows.map(|(window, n)| Toom::with_points(n, window.tap.1)).collect()
+                windows.map(|(window, n)| Toom::with_points(n, window.taps())).collect()
             };
             convolutions.iter().map(forced).collect()
         }
@@ -59,9 +69,10 @@ pub fn rewritten(mut program: Program, options: &PlanOptions) -> (Program, Vec<R
             Winograd::Always { rows, .. } => segments::of_rows(&convolution, &tooms, rows),
             _ => segments::in_cache(&convolution, &tooms, &options.machine),
         };
-        let (taps, parts) = kernels::rewritten(&mut program, named, &convolution, &tooms, &segments);
-        program.kernels.push(taps);
-        for (segment, kernels) in segments.iter().zip(parts) {
+        let parts = kernels::rewritten(&mut program, named, &convolution, &tooms, &segments);
+        program.kernels.extend(parts.before);
+        rows.extend(parts.rows);
+        for (segment, kernels) in segments.iter().zip(parts.segments) {
             let first = program.kernels.len();
             program.kernels.extend(kernels);
             if segment.positions > 1 {
@@ -69,10 +80,10 @@ pub fn rewritten(mut program: Program, options: &PlanOptions) -> (Program, Vec<R
             }
         }
     }
-    (program, bands)
+    Rewritten { program, bands, rows }
 }
 
-/// By [`BufferId`](fusewright_ir::kernel::BufferId): what is constant, and what belongs to the network, state included.
+/// By [`BufferId`]: what is constant, and what belongs to the network, state included.
 fn kept(program: &Program) -> [Vec<bool>; 2] {
     let uses = Uses::of(program.buffers.len(), program.kernels.iter().map(|named| &named.kernel));
     [false, true].map(|states| known(program, &uses, states).buffers)
@@ -151,7 +162,7 @@ mod tests {
     }
 
     fn abouts(shape: &str, layers: &str, options: &PlanOptions) -> Vec<String> {
-        rewritten(program(shape, layers, true), options).0.kernels.into_iter().map(|named| named.about).collect()
+        rewritten(program(shape, layers, true), options).program.kernels.into_iter().map(|named| named.about).collect()
     }
 
     /// Evaluated in f64 on numbers that are no round ones.
@@ -175,13 +186,25 @@ mod tests {
         let layers = r#"Conv2d(name: "a", out: 5, kernel_size: 3, padding: 1), Relu,
             Conv2d(name: "b", out: 4, kernel_size: [5, 3], padding: [1, 2], flip_kernel: true, bias: false),
             Conv2d(name: "c", out: 2, kernel_size: [3, 1]), Add(from: ["c", "c"]), Gelu"#;
+        check(layers, 3);
+    }
+
+    #[test]
+    fn windows_that_leave_out_places_are_what_they_were() {
+        let layers = r#"Conv2d(name: "a", out: 9, kernel_size: [5, 7], stride: 2, padding: [2, 3]), Relu,
+            Conv2d(name: "b", out: 4, kernel_size: 3, stride: [1, 2], padding: 1, flip_kernel: true, bias: false)"#;
+        check(layers, 3);
+    }
+
+    /// Layers over an image, rewritten in several ways; at least so many kernels come to them.
+    fn check(layers: &str, more: usize) {
         let plain = program("[2, 3, 11, 9]", layers, true);
         let output = plain.outputs[0].1;
         let expected = evaluated(&plain).array(output);
         for (points, rows) in [([4, 4], None), ([6, 6], Some(1)), ([4, 6], Some(2)), ([6, 4], Some(1)), ([6, 6], None)]
         {
-            let rewritten = rewritten(plain.clone(), &options(Winograd::Always { points, rows })).0;
-            assert!(rewritten.kernels.len() > plain.kernels.len() + 3, "{rewritten}");
+            let rewritten = rewritten(plain.clone(), &options(Winograd::Always { points, rows })).program;
+            assert!(rewritten.kernels.len() > plain.kernels.len() + more, "{rewritten}");
             let found = evaluated(&rewritten).array(output);
             for (a, b) in expected.data.iter().zip(&found.data) {
                 assert!((a - b).abs() < 1e-11, "{points:?}: {a} is not {b}");
@@ -190,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn only_windows_of_step_one_over_all_channels_are_rewritten() {
+    fn only_windows_over_all_channels_are_rewritten() {
         let all = options(Winograd::Always { points: [6, 6], rows: None });
         let is_rewritten =
             |shape: &str, layer: &str| abouts(shape, layer, &all).iter().any(|about| about.contains("F("));
@@ -201,7 +224,9 @@ mod tests {
         assert!(is_rewritten("[1, 8, 4, 12, 12]", "Conv3d(out: 4, kernel_size: [1, 3, 3])"));
         assert!(!is_rewritten(image, "Conv2d(out: 4, kernel_size: 1)"));
         assert!(!is_rewritten(image, "Conv2d(out: 4, kernel_size: 7)"));
-        assert!(!is_rewritten(image, "Conv2d(out: 4, kernel_size: 3, stride: 2)"));
+        assert!(is_rewritten(image, "Conv2d(out: 4, kernel_size: 3, stride: 2)"));
+        assert!(is_rewritten(image, "Conv2d(out: 4, kernel_size: [7, 3], stride: [3, 1])"));
+        assert!(!is_rewritten(image, "Conv2d(out: 4, kernel_size: 2, stride: 2)"));
         assert!(!is_rewritten(image, "Conv2d(out: 4, kernel_size: 3, dilation: 2)"));
         assert!(!is_rewritten(image, "Conv2d(out: 8, kernel_size: 3, groups: 2)"));
         assert!(!is_rewritten(image, "Conv2d(out: 8, kernel_size: 3, groups: 8)"));
@@ -218,6 +243,7 @@ mod tests {
         assert_eq!(first("[1, 64, 56, 56]", same), "F(4x4,3x3) taps");
         assert_eq!(first("[1, 128, 28, 28]", "Conv2d(out: 128, kernel_size: 3, padding: 1)"), "F(4x4,3x3) taps");
         assert_eq!(first("[1, 32, 56, 56]", "Conv2d(out: 32, kernel_size: 5, padding: 2)"), "F(2x2,5x5) taps");
+        assert_eq!(first("[1, 3, 224, 224]", "Conv2d(out: 64, kernel_size: 7, stride: 2)"), "F(3x3,4x4) phases");
         assert_eq!(first("[1, 3, 224, 224]", same), "Conv2d");
         assert_eq!(first("[1, 64, 2, 2]", same), "Conv2d");
         let never = options(Winograd::Never);
@@ -231,7 +257,7 @@ mod tests {
         let plain = program("[1, 128, 28, 28]", layers, true);
         let kept = |limit: Option<u64>| -> u64 {
             let options = PlanOptions { constant_limit: limit, ..options(Winograd::Auto) };
-            let rewritten = rewritten(plain.clone(), &options).0;
+            let rewritten = rewritten(plain.clone(), &options).program;
             let transformed: Vec<&str> = rewritten
                 .kernels
                 .iter()

@@ -2,13 +2,13 @@
 
 use fusewright_ir::DType;
 use fusewright_ir::kernel::{
-    Affine, Axis, BinaryOp, BufferId, Combine, FoldKind, Index, Kernel, Literal, Scalar, ScalarId,
+    Affine, Axis, BinaryOp, BufferId, Combine, FoldKind, Index, Kernel, Literal, Program, Scalar, ScalarId,
 };
 use fusewright_ir::plan::access::with_scalars;
 use smallvec::SmallVec;
 
-/// A sum of products over input channels and the taps of one or two windows, of step 1 and without dilation, with
-/// weights that belong to the network.
+/// A sum of products over input channels and the taps of one or two windows without dilation, with weights that belong to
+/// the network.
 #[derive(Clone, Debug)]
 pub struct Convolution<'k> {
     /// The kernel: its stores are the epilogue.
@@ -45,6 +45,15 @@ pub struct Window {
     pub place: (Axis, usize),
     /// The inner axis of its taps, and their number.
     pub tap: (Axis, usize),
+    /// By how many elements it moves from place to place.
+    pub step: usize,
+}
+
+impl Window {
+    /// The taps that meet each phase of the image, its elements `step` apart: over all phases the window moves by 1.
+    pub fn taps(&self) -> usize {
+        self.tap.1.div_ceil(self.step)
+    }
 }
 
 /// The kernel with windows that run along the image, where some run against it: the gradient of a convolution by its input
@@ -63,7 +72,7 @@ pub fn ascending(kernel: &Kernel) -> Option<Kernel> {
     let forms: Vec<&Affine> = indices.flatten().collect();
     let runs_back = |axis: Axis| {
         let along_a_place = |form: &&Affine| {
-            form.coefficient(axis) == -1 && form.terms.iter().any(|&(other, k)| (other.0 as usize) < n_outer && k == 1)
+            form.coefficient(axis) == -1 && form.terms.iter().any(|&(other, k)| (other.0 as usize) < n_outer && k >= 1)
         };
         forms.iter().any(along_a_place)
     };
@@ -78,8 +87,8 @@ pub fn ascending(kernel: &Kernel) -> Option<Kernel> {
 }
 
 impl<'k> Convolution<'k> {
-    /// The convolution that a kernel is; `is_weight` says which buffers belong to the network.
-    pub fn of(kernel: &'k Kernel, is_weight: impl Fn(BufferId) -> bool) -> Option<Convolution<'k>> {
+    /// The convolution that a kernel of a program is; `weights` says which buffers belong to the network.
+    pub fn of(program: &Program, kernel: &'k Kernel, weights: &[bool]) -> Option<Convolution<'k>> {
         let [fold] = kernel.folds.as_slice() else { return None };
         let &Scalar::Binary(BinaryOp::Mul, a, b) = kernel.body.get(fold.value) else { return None };
         let pointwise = kernel.stores.iter().all(|store| {
@@ -93,7 +102,7 @@ impl<'k> Convolution<'k> {
             return None;
         }
         let (a, b) = (load(kernel, a)?, load(kernel, b)?);
-        let (image, weight) = match (is_weight(a.buffer), is_weight(b.buffer)) {
+        let (image, weight) = match (weights[a.buffer.0 as usize], weights[b.buffer.0 as usize]) {
             (false, true) => (a, b),
             (true, false) => (b, a),
             _ => return None,
@@ -109,7 +118,26 @@ impl<'k> Convolution<'k> {
         };
         found.inner_axes()?;
         found.outer_axes()?;
-        Some(found)
+        let dims = &program.buffer(weight.buffer).dims;
+        let told = |window: &Window| window.step == 1 || found.tells_taps(window, dims);
+        found.windows.iter().all(told).then_some(found)
+    }
+
+    /// Input channels of all phases of the image.
+    pub fn depth(&self) -> usize {
+        self.channels.1 * self.windows.iter().map(|window| window.step).product::<usize>()
+    }
+
+    /// Whether the window is a dimension of the weights from end to end: taps beyond the last are outside.
+    fn tells_taps(&self, window: &Window, dims: &[usize]) -> bool {
+        let (tap, n) = window.tap;
+        let mut moving = self.weight.at.iter().zip(dims).filter_map(|(index, &length)| {
+            index.as_affine().filter(|form| form.coefficient(tap) != 0).map(|form| (form, length))
+        });
+        let (Some((form, length)), None) = (moving.next(), moving.next()) else { return false };
+        let alone = form.terms.iter().all(|&(axis, k)| if axis == tap { k.abs() == 1 } else { self.extent(axis) == 1 });
+        let first = if form.coefficient(tap) == 1 { 0 } else { n as i64 - 1 };
+        alone && length == n && form.offset == first
     }
 
     /// Finds windows and channels among the axes of the fold.
@@ -128,11 +156,12 @@ impl<'k> Convolution<'k> {
                 // Where the image has one place for the window, its axis has no step; it is a window all the same.
                 Some(place)
                     if form.coefficient(axis) == 1
-                        && form.coefficient(place) == 1
+                        && form.coefficient(place) >= 1
                         && others.iter().all(|(other, _)| *other == place) =>
                 {
-                    self.windows
-                        .push(Window { place: (place, self.kernel.outer[place.0 as usize]), tap: (axis, extent) });
+                    let place = (place, self.kernel.outer[place.0 as usize]);
+                    let step = form.coefficient(place.0) as usize;
+                    self.windows.push(Window { place, tap: (axis, extent), step });
                 }
                 None if others.is_empty() && channels.is_none() => channels = Some((axis, extent)),
                 _ => return None,

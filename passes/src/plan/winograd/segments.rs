@@ -25,7 +25,7 @@ pub fn in_cache(convolution: &Convolution, tooms: &Tooms, machine: &Machine) -> 
     let batch: usize = convolution.batch.iter().map(|(_, extent)| extent).product();
     let tiles = tiles(convolution, tooms);
     let in_row = batch * tiles[1..].iter().product::<usize>();
-    let (channels, out) = (convolution.channels.1, convolution.out.1);
+    let (channels, out) = (convolution.depth(), convolution.out.1);
     let row_bytes = (4 * points * in_row * (channels + out)) as u64;
     let tap_bytes = (4 * points * channels * out) as u64;
     if row_bytes * tiles[0] as u64 <= machine.l2_bytes * 3 / 2 || tap_bytes > machine.l3_bytes / 3 {

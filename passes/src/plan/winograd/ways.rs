@@ -29,7 +29,7 @@ pub fn questions(program: &Program) -> Vec<Question> {
     for named in &program.kernels {
         let forward = ascending(&named.kernel);
         let kernel = forward.as_ref().unwrap_or(&named.kernel);
-        let Some(convolution) = Convolution::of(kernel, |buffer| weights[buffer.0 as usize]) else { continue };
+        let Some(convolution) = Convolution::of(program, kernel, &weights) else { continue };
         let transforms = choices(&convolution);
         let ways: Vec<Vec<usize>> = std::iter::once(Vec::new())
             .chain(transforms.iter().map(|tooms| tooms.iter().map(|toom| toom.points()).collect()))
@@ -50,9 +50,13 @@ pub fn key(convolution: &Convolution, is_fixed: bool) -> String {
         convolution.windows.iter().map(|window| of(window).to_string()).collect::<Vec<_>>().join("x")
     };
     let (taps, places) = (sizes(|window| window.tap.1), sizes(|window| window.place.1));
+    let steps = match convolution.windows.iter().all(|window| window.step == 1) {
+        true => String::new(),
+        false => format!(" by steps of {}", sizes(|window| window.step)),
+    };
     let weights = if is_fixed { "stay" } else { "change" };
     format!(
-        "{batch} x {} to {} channels, {taps} over {places}, weights that {weights}",
+        "{batch} x {} to {} channels, {taps} over {places}{steps}, weights that {weights}",
         convolution.channels.1, convolution.out.1
     )
 }

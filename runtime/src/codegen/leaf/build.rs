@@ -489,7 +489,13 @@ impl Builder<'_> {
         let extent = extent_of(axis);
         let steps: usize = order.iter().map(|&axis| extent_of(axis)).product();
         let written_out = self.edges.must_unroll(axis);
-        if extent == 1 || written_out || steps * self.points().len() <= plan::UNROLLED_POINTS {
+        // Steps that read nothing share nothing.
+        let scalar = |root: &ScalarId| self.recipe.kernel.body.get(*root);
+        let most = match roots.iter().all(|root| matches!(scalar(root), Scalar::Const(_))) {
+            true => CHAINS,
+            false => plan::UNROLLED_POINTS,
+        };
+        if extent == 1 || written_out || steps * self.points().len() <= most {
             let mut carried = starts.to_vec();
             for i in 0..extent {
                 self.positions[axis.0 as usize] = Position::At(i as i64);
