@@ -53,10 +53,17 @@ fn errors(case: &Case, winograd: Winograd) -> (f64, f64) {
 
 #[test]
 fn transforms_are_about_as_accurate_as_sums() {
-    for (channels, size, taps) in [(16, 24, 3), (64, 20, 3), (256, 8, 3), (32, 20, 5)] {
+    for (channels, out, size, taps, stride) in [
+        (16, 16, 24, 3, 1),
+        (64, 64, 20, 3, 1),
+        (256, 256, 8, 3, 1),
+        (32, 32, 20, 5, 1),
+        (3, 64, 40, 7, 2),
+        (64, 32, 24, 5, 2),
+    ] {
         let case = Case::parse(&format!(
             "(fusewright: 1, inputs: [(name: \"x\", shape: [1, {channels}, {size}, {size}])],
-              layers: [Conv2d(out: {channels}, kernel_size: {taps}, padding: {})])",
+              layers: [Conv2d(out: {out}, kernel_size: {taps}, stride: {stride}, padding: {})])",
             taps / 2
         ));
         let direct = errors(&case, Winograd::Never);
@@ -64,7 +71,7 @@ fn transforms_are_about_as_accurate_as_sums() {
         for &points in choices {
             let transformed = errors(&case, Winograd::Always { points: [points; 2], rows: Some(2) });
             println!(
-                "{channels} channels, {taps}x{taps}, {points} points: largest {:.2e} (sums {:.2e}), mean square {:.2e} \
+                "{channels} channels, {taps}x{taps} by {stride}, {points} points: largest {:.2e} (sums {:.2e}), mean square {:.2e} \
                  (sums {:.2e})",
                 transformed.0, direct.0, transformed.1, direct.1
             );

@@ -7,6 +7,12 @@ use super::{
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
+/// Machines with vectors of so many lanes have 32 registers, the others 16. There an element that was read for all lanes is not
+/// kept from one step of a window to the next, [`RECENT`] instructions later, in the place of a sum: to read it again is free
+/// beside the multiplications.
+const MANY_REGISTERS: usize = 16;
+const RECENT: usize = 8;
+
 /// Collects the instructions of a leaf.
 #[derive(Debug, Default)]
 pub struct Writer {
@@ -15,8 +21,9 @@ pub struct Writer {
     counts: Counts,
     /// The bodies that are open, the outermost first.
     open: Vec<Vec<Inst>>,
-    /// What the innermost body has read since it last wrote: windows that overlap read an element once.
-    read: FxHashMap<(Address, Access), Vector>,
+    /// What the innermost body has read since it last wrote, and how long it was then: windows that overlap read an element
+    /// once.
+    read: FxHashMap<(Address, Access), (Vector, usize)>,
     constants: FxHashMap<u32, Vector>,
 }
 
@@ -94,12 +101,14 @@ impl Writer {
     /// Reads memory.
     pub fn load(&mut self, from: Address, access: Access) -> Vector {
         let key = (from, access);
-        if let Some(&known) = self.read.get(&key) {
+        let now = self.open.last().map_or(0, Vec::len);
+        let is_kept = |then: usize| access != Access::Broadcast || self.width >= MANY_REGISTERS || now < then + RECENT;
+        if let Some(&(known, _)) = self.read.get(&key).filter(|(_, then)| is_kept(*then)) {
             return known;
         }
         let to = self.vector();
         self.push(Inst::Load { to, from: key.0.clone(), access });
-        self.read.insert(key, to);
+        self.read.insert(key, (to, now));
         to
     }
 
