@@ -112,6 +112,13 @@ fn compiling_is_shown() {
         let text = printed(&["compile", LENET, "--emit", form]);
         assert!(text.contains(part), "{form}: {text}");
     }
+    // Every step has a listing, and those of convolutions multiply, in leaves that they may share.
+    let (plan, listings) = (json(&["compile", LENET, "--json"]), printed(&["compile", LENET, "--emit", "asm"]));
+    let steps: Vec<&str> = listings.split("; step: ").skip(1).collect();
+    assert_eq!(steps.len() as u64, plan["kernels"].as_u64().unwrap(), "{listings}");
+    let title = |step: &&&str| step.lines().next().unwrap_or_default().to_string();
+    let sums = || steps.iter().filter(|step| title(step).contains("Conv2d") || title(step).contains("Dense"));
+    assert!(sums().count() == 5 && sums().all(|step| step.contains("mul") || step.contains("fmadd")), "{listings}");
     assert!(printed(&["compile", LENET, "--after", "lower"]).contains("relu1[i j k l] = relu(c1["));
     assert!(printed(&["compile", LENET, "--explain"]).contains("the consumer works point by point"));
     assert!(printed(&["compile", LENET]).contains("Conv2d Relu"));

@@ -138,7 +138,7 @@ impl Executable {
         self.code_bytes
     }
 
-    /// What was emitted, nest by nest, where the settings asked for it.
+    /// What was emitted for each step of the setup, and then of a run, where the settings asked for it.
     pub fn listings(&self) -> &[Listing] {
         &self.listings
     }

@@ -85,18 +85,30 @@ pub struct Generator {
     leaves: Leaves,
     known: FxHashMap<Recipe, FuncId>,
     bytes: usize,
-    /// The Cranelift IR and assembly of each function, where asked for.
+    /// What was emitted for each nest, in the order in which they were asked for, where listings are kept.
     pub listings: Vec<Listing>,
+    listed: FxHashMap<FuncId, Listing>,
     keep_listings: bool,
 }
 
-/// What was emitted for one nest.
-#[derive(Clone, Debug)]
+/// What was emitted for one nest: its loops, and the leaves that they call.
+#[derive(Clone, Debug, Default)]
 pub struct Listing {
-    /// Cranelift IR.
+    /// Cranelift IR; leaves of wide vectors have none.
     pub clif: String,
-    /// Machine code as Cranelift prints it.
+    /// Machine code, as Cranelift and iced print it.
     pub assembly: String,
+}
+
+impl Listing {
+    /// Appends that of a leaf.
+    fn call(&mut self, leaf: &Listing) {
+        for (text, own) in [(&mut self.clif, &leaf.clif), (&mut self.assembly, &leaf.assembly)] {
+            if !own.is_empty() {
+                *text = format!("{}\n; leaf\n{own}", text.trim_end());
+            }
+        }
+    }
 }
 
 impl Generator {
@@ -116,15 +128,15 @@ impl Generator {
         let module = CodeModule::new(verify, keep_image)?;
         let context = module.jit.make_context();
         let leaves = Leaves::new(&module.jit, assembler, keep_listings);
-        let (known, listings) = (FxHashMap::default(), Vec::new());
         Ok(Generator {
             module,
             context,
             frontend: FunctionBuilderContext::new(),
             leaves,
-            known,
+            known: FxHashMap::default(),
             bytes: 0,
-            listings,
+            listings: Vec::new(),
+            listed: FxHashMap::default(),
             keep_listings,
         })
     }
@@ -134,9 +146,15 @@ impl Generator {
     /// # Errors
     /// What Cranelift reports: a compiler bug, or code memory has run out.
     pub fn nest(&mut self, recipe: Recipe) -> Result<FuncId, String> {
-        if let Some(&id) = self.known.get(&recipe) {
-            return Ok(id);
-        }
+        let id = match self.known.get(&recipe) {
+            Some(&id) => id,
+            None => self.emit(recipe)?,
+        };
+        self.listings.extend(self.listed.get(&id).cloned());
+        Ok(id)
+    }
+
+    fn emit(&mut self, recipe: Recipe) -> Result<FuncId, String> {
         self.module.jit.clear_context(&mut self.context);
         let pointer = AbiParam::new(types::I64);
         self.context.func.signature.params = vec![pointer; 4];
@@ -151,8 +169,9 @@ impl Generator {
         if let Some(code) = self.context.compiled_code() {
             self.bytes += code.code_buffer().len();
             if self.keep_listings {
-                self.listings.append(&mut self.leaves.listings);
-                self.listings.push(Listing { clif, assembly: code.vcode.clone().unwrap_or_default() });
+                let mut listing = Listing { clif, assembly: code.vcode.clone().unwrap_or_default() };
+                self.leaves.take_called().iter().for_each(|leaf| listing.call(leaf));
+                self.listed.insert(id, listing);
             }
         }
         self.known.insert(recipe, id);
@@ -188,7 +207,9 @@ pub struct Leaves {
     known: FxHashMap<Leaf, FuncId>,
     bytes: usize,
     keep_listings: bool,
-    listings: Vec<Listing>,
+    listed: FxHashMap<FuncId, Listing>,
+    /// Those that the nest at hand calls, where listings are kept.
+    called: Vec<FuncId>,
 }
 
 impl Leaves {
@@ -200,8 +221,15 @@ impl Leaves {
             known: FxHashMap::default(),
             bytes: 0,
             keep_listings,
-            listings: Vec::new(),
+            listed: FxHashMap::default(),
+            called: Vec::new(),
         }
+    }
+
+    /// What was emitted for the leaves that were asked for since this was, each once.
+    fn take_called(&mut self) -> Vec<Listing> {
+        let called = std::mem::take(&mut self.called);
+        called.iter().filter_map(|id| self.listed.get(id).cloned()).collect()
     }
 
     /// The function for a leaf.
@@ -209,9 +237,17 @@ impl Leaves {
     /// # Panics
     /// If Cranelift refuses it, which is a compiler bug.
     pub fn function(&mut self, module: &mut CodeModule, leaf: Leaf) -> FuncId {
-        if let Some(&id) = self.known.get(&leaf) {
-            return id;
+        let id = match self.known.get(&leaf) {
+            Some(&id) => id,
+            None => self.emit(module, leaf),
+        };
+        if self.keep_listings && !self.called.contains(&id) {
+            self.called.push(id);
         }
+        id
+    }
+
+    fn emit(&mut self, module: &mut CodeModule, leaf: Leaf) -> FuncId {
         let assembled = self.assembler.as_mut().map(|assembler| assembler.assemble(&leaf, self.keep_listings));
         let id = match assembled {
             Some(assembled) => self.define(module, &leaf, assembled),
@@ -245,7 +281,7 @@ impl Leaves {
             panic!("leaf: {error}");
         }
         if self.keep_listings {
-            self.listings.push(Listing { clif: String::new(), assembly: listing });
+            self.listed.insert(id, Listing { clif: String::new(), assembly: listing });
         }
         id
     }
@@ -273,7 +309,7 @@ impl Leaves {
         if let Some(code) = self.context.compiled_code() {
             self.bytes += code.code_buffer().len();
             if self.keep_listings {
-                self.listings.push(Listing { clif, assembly: code.vcode.clone().unwrap_or_default() });
+                self.listed.insert(id, Listing { clif, assembly: code.vcode.clone().unwrap_or_default() });
             }
         }
         id
