@@ -74,10 +74,17 @@ pub const CASES: &[Case] = &[
         work: convolution(56, 64, 256, 1),
     },
     Case {
-        name: "7x7 stride 2, 3 to 64 channels of 224x224, ReLU",
+        name: "direct 7x7 stride 2, 3 to 64 channels of 224x224, ReLU",
         shape: "[1, 3, 224, 224]",
         rest: "layers: [Conv2d(out: 64, kernel_size: 7, stride: 2, padding: 3), Relu]",
         exact: true,
+        work: convolution(112, 64, 3, 7),
+    },
+    Case {
+        name: "transformed 7x7 stride 2, 3 to 64 channels of 224x224, ReLU",
+        shape: "[1, 3, 224, 224]",
+        rest: "layers: [Conv2d(out: 64, kernel_size: 7, stride: 2, padding: 3), Relu]",
+        exact: false,
         work: convolution(112, 64, 3, 7),
     },
     Case {
