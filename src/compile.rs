@@ -202,9 +202,9 @@ pub(crate) fn compile_graph(
     if options.dumps {
         dumps.push(("fuse", program.to_string()));
     }
-    let ways = match &options.tuning {
-        Some(file) if !options.exact => timed(&mut stages, "tune", || tune::ways(file, &program, options))?,
-        _ => Ways::new(),
+    let ways = match tune::asked(options) {
+        Some(file) => timed(&mut stages, "tune", || tune::ways(file, &program, options))?,
+        None => Ways::new(),
     };
     let planning = plan_options(options, ways);
     let kept = options.details.then(|| program.clone());

@@ -223,9 +223,7 @@ impl Session {
 
     fn ports(&self, ports: &[crate::ir::plan::Port]) -> Vec<(String, TensorType)> {
         let plan = self.planned.executable.plan();
-        let ty =
-            |port: &crate::ir::plan::Port| TensorType::new(plan.buffer(port.buffer).dtype, port.dims.iter().copied());
-        ports.iter().map(|port| (port.name.clone(), ty(port))).collect()
+        ports.iter().map(|port| (port.name.clone(), plan.port_type(port))).collect()
     }
 }
 

@@ -546,10 +546,7 @@ impl Running {
         let executable = Arc::new(executable);
         compilation.stages.insert(0, ("differentiate", differentiate));
         let plan = executable.plan();
-        let ty = |port: &crate::ir::plan::Port| {
-            (port.name.clone(), TensorType::new(plan.buffer(port.buffer).dtype, port.dims.iter().copied()))
-        };
-        let inputs = plan.inputs.iter().map(ty).collect();
+        let inputs = plan.inputs.iter().map(|port| (port.name.clone(), plan.port_type(port))).collect();
         let results = plan.outputs.iter().map(|port| port.name.clone()).collect();
         let threads = Threads { spin: Duration::from_micros(options.spin), ..Threads::new(options.threads) };
         let session = runtime::Session::with_threads(executable.clone(), threads);

@@ -68,10 +68,15 @@ pub(crate) fn ways(file: &Path, program: &Program, options: &Options) -> Result<
 /// # Errors
 /// Where the file is there but is none of ours.
 pub(crate) fn known(options: &Options) -> Result<Ways, Diagnostic> {
-    match &options.tuning {
-        Some(file) if !options.exact => Ok(read(file)?.machines.remove(&machine(options)).unwrap_or_default()),
-        _ => Ok(Ways::new()),
+    match asked(options) {
+        Some(file) => Ok(read(file)?.machines.remove(&machine(options)).unwrap_or_default()),
+        None => Ok(Ways::new()),
     }
+}
+
+/// The file of measured convolutions, where the options leave a choice.
+pub(crate) fn asked(options: &Options) -> Option<&Path> {
+    options.tuning.as_deref().filter(|_| !options.exact)
 }
 
 fn read(file: &Path) -> Result<Kept, Diagnostic> {

@@ -13,7 +13,7 @@ pub use sound::sound;
 pub use verify::verify;
 
 use crate::kernel::{Axis, BufferId, Kernel, Literal};
-use crate::tensor::{DType, Tensor};
+use crate::tensor::{DType, Tensor, TensorType};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use std::ops::Range;
@@ -343,6 +343,11 @@ impl Plan {
 }
 
 impl<S> Plan<S> {
+    /// The type of a port as users see it.
+    pub fn port_type(&self, port: &Port) -> TensorType {
+        TensorType::new(self.buffer(port.buffer).dtype, port.dims.iter().copied())
+    }
+
     /// The buffer.
     pub fn buffer(&self, id: BufferId) -> &PlannedBuffer {
         &self.buffers[id.0 as usize]

@@ -164,15 +164,16 @@ impl Kernel {
     /// The number of scalar operations (loads and constants not counted) over all points: a measure of cost. What several
     /// stores of one point have in common is counted once.
     pub fn operations(&self) -> u64 {
-        let count = |roots: &mut dyn Iterator<Item = ScalarId>| {
-            let ids = self.body.reachable(roots);
+        let count = |roots: &[ScalarId]| {
+            let ids = self.body.reachable(roots.iter().copied());
             ids.iter().filter(|&&id| self.body.get(id).has_operands()).count() as u64
         };
         let points = |inner: &Space| self.space(inner).iter().map(|&n| n as u64).product::<u64>();
-        let folds = self.folds.iter().map(|fold| points(&fold.inner) * (1 + count(&mut [fold.value].into_iter())));
+        let folds = self.folds.iter().map(|fold| points(&fold.inner) * (1 + count(&[fold.value])));
         let (single, inner): (Vec<&Store>, Vec<&Store>) = self.stores.iter().partition(|store| store.inner.is_empty());
-        let inner = inner.into_iter().map(|store| points(&store.inner) * count(&mut [store.value].into_iter()));
-        let together = points(&Space::new()) * count(&mut single.into_iter().map(|store| store.value));
+        let inner = inner.into_iter().map(|store| points(&store.inner) * count(&[store.value]));
+        let together: Vec<ScalarId> = single.into_iter().map(|store| store.value).collect();
+        let together = points(&Space::new()) * count(&together);
         folds.sum::<u64>() + inner.sum::<u64>() + together
     }
 }

@@ -248,11 +248,7 @@ impl Draft {
 
     /// A kernel that copies all elements between buffers of the same axes.
     pub fn copy_kernel(&self, from: BufferId, to: BufferId, node: String, about: &str) -> DraftKernel {
-        let mut k = KernelBuilder::new(&self.buffer(from).info.dims);
-        let axes = k.outer_axes();
-        let value = k.load(&self.operand(from), axes.clone());
-        k.store(&self.operand(to), axes, value);
-        DraftKernel::new(k.finish(), vec![node], about)
+        DraftKernel::new(copied(&self.operand(from), &self.operand(to)), vec![node], about)
     }
 
     /// Puts kernels in front of those at the given positions, which name old positions; in order for equal positions.
@@ -294,6 +290,15 @@ impl DraftKernel {
             band: None,
         }
     }
+}
+
+/// The loop nest that copies all elements between buffers of the same axes.
+pub fn copied(from: &Operand, to: &Operand) -> Kernel {
+    let mut k = KernelBuilder::new(&from.dims);
+    let axes = k.outer_axes();
+    let value = k.load(from, axes.clone());
+    k.store(to, axes, value);
+    k.finish()
 }
 
 /// Whether every access to a buffer has the first axis as its first index.

@@ -278,15 +278,15 @@ fn is_of_use(draft: &Draft, kernel: &Kernel, behind: &[Option<Axis>], machine: &
             let Some(row) = contraction.activation.first().and_then(|read| read.at.last()?.as_axis()) else {
                 return false;
             };
-            let chain: Vec<Axis> = std::iter::successors(Some(row), |last| axis_before(behind, *last)).collect();
-            let length = chain.iter().filter_map(|axis| kernel.outer.get(axis.0 as usize)).product();
-            chain.len() == joints + 1 && is_long_row(draft, kernel, contraction, (row, length), machine)
+            let length = chain(behind, row).filter_map(|axis| kernel.outer.get(axis.0 as usize)).product();
+            chain(behind, row).count() == joints + 1 && is_long_row(draft, kernel, contraction, (row, length), machine)
         })
 }
 
-/// The axis that another is joined to from behind.
-fn axis_before(behind: &[Option<Axis>], axis: Axis) -> Option<Axis> {
-    behind.iter().position(|next| *next == Some(axis)).map(|before| Axis(before as u32))
+/// An axis and all that become one with it, from the last on.
+fn chain(behind: &[Option<Axis>], last: Axis) -> impl Iterator<Item = Axis> {
+    let before = |axis: &Axis| behind.iter().position(|next| *next == Some(*axis)).map(|before| Axis(before as u32));
+    std::iter::successors(Some(last), before)
 }
 
 /// The kernel with axes joined to those behind them, and one index where buffers have one dimension now.
@@ -307,10 +307,7 @@ fn joined(kernel: &Kernel, behind: &[Option<Axis>], dims: &[Vec<bool>]) -> Kerne
         store.at = whole(store.buffer, &store.at);
     }
     result = with_forms(&result, |form| form.substitute(|axis| Affine::from(renamed(axis))));
-    let length = |last: Axis| -> usize {
-        let chain = std::iter::successors(Some(last), |last| axis_before(behind, *last));
-        chain.map(|axis| kernel.outer[axis.0 as usize]).product()
-    };
+    let length = |last: Axis| -> usize { chain(behind, last).map(|axis| kernel.outer[axis.0 as usize]).product() };
     let kept = (0..kernel.outer.len()).filter(|&axis| behind[axis].is_none());
     result.outer = kept.map(|axis| length(Axis(axis as u32))).collect();
     result

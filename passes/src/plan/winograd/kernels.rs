@@ -7,6 +7,7 @@ use super::recognise::Convolution;
 use super::segments::Segment;
 use super::toom::Toom;
 use crate::merge::compacted;
+use crate::plan::draft::copied;
 use crate::plan::layout::FEW_CHANNELS;
 use fusewright_ir::DType;
 use fusewright_ir::kernel::build::Operand;
@@ -169,10 +170,44 @@ impl Build<'_> {
         if self.tooms.len() == 1 { [column].into_iter().collect() } else { [row, column].into_iter().collect() }
     }
 
+    /// Where the weights have a tap of an input and an output channel.
+    fn weight_at(&self, tap: &dyn Fn(usize) -> Affine, channel: Axis, of: Axis) -> Vec<Index> {
+        let Convolution { weight, channels, out, windows, .. } = self.convolution;
+        substituted(weight.at, |axis| match windows.iter().position(|window| window.tap.0 == axis) {
+            Some(i) => tap(i),
+            None if axis == channels.0 => channel.into(),
+            None if axis == out.0 => of.into(),
+            None => Affine::constant(0),
+        })
+    }
+
+    /// Where the image has what a tap of the windows meets at a place; `batch` are the axes of that, and maybe others behind.
+    fn image_at(
+        &self,
+        place: &dyn Fn(usize) -> Affine,
+        tap: &dyn Fn(usize) -> Affine,
+        batch: &[Axis],
+        channel: Axis,
+    ) -> Vec<Index> {
+        let Convolution { image, channels, windows, batch: own, .. } = self.convolution;
+        substituted(image.at, |axis| {
+            if let Some(i) = windows.iter().position(|window| window.place.0 == axis) {
+                return place(i);
+            }
+            if let Some(i) = windows.iter().position(|window| window.tap.0 == axis) {
+                return tap(i);
+            }
+            match own.iter().position(|(other, _)| *other == axis) {
+                Some(i) => batch[i].into(),
+                None if axis == channels.0 => channel.into(),
+                None => Affine::constant(0),
+            }
+        })
+    }
+
     /// Puts the taps that meet each phase of the image side by side. Where a phase has fewer than others, the rest is 0.
     fn tap_phases(&self, into: &Operand) -> Kernel {
         let Convolution { weight, channels, out, windows, .. } = self.convolution;
-        let source = self.operand(weight.buffer);
         let n_windows = windows.len();
         let steps = windows.iter().map(|window| window.step);
         let space: Vec<usize> =
@@ -181,15 +216,9 @@ impl Build<'_> {
         let axes = k.outer_axes();
         let (taps, phases, [channel, of]) =
             (&axes[..n_windows], &axes[n_windows..], [axes[2 * n_windows], axes[2 * n_windows + 1]]);
-        let form = |axis: Axis| -> Affine {
-            match windows.iter().position(|window| window.tap.0 == axis) {
-                Some(i) => taps[i] * windows[i].step as i64 + phases[i],
-                None if axis == channels.0 => channel.into(),
-                None if axis == out.0 => of.into(),
-                None => Affine::constant(0),
-            }
-        };
-        let value = k.load_or(&source, substituted(weight.at, form), weight.outside.unwrap_or(Literal::f32(0.0)));
+        let tap = |i: usize| taps[i] * windows[i].step as i64 + phases[i];
+        let beyond = weight.outside.unwrap_or(Literal::f32(0.0));
+        let value = k.load_or(&self.operand(weight.buffer), self.weight_at(&tap, channel, of), beyond);
         let number = windows
             .iter()
             .zip(phases)
@@ -200,7 +229,7 @@ impl Build<'_> {
     }
 
     fn taps(&self) -> Kernel {
-        let Convolution { weight, channels, out, windows, .. } = self.convolution;
+        let Convolution { weight, out, .. } = self.convolution;
         let source = self.operand(weight.buffer);
         let mut k = KernelBuilder::new(&[self.convolution.depth(), out.1]);
         let (rows, columns) = self.rows_and_columns();
@@ -211,15 +240,8 @@ impl Build<'_> {
                 let at = places.iter().map(|&place| Index::from(place as i64));
                 return k.load(taps, at.chain([axes[0].into(), axes[1].into()]));
             }
-            let form = |axis: Axis| -> Affine {
-                match windows.iter().position(|window| window.tap.0 == axis) {
-                    Some(i) => Affine::constant(places[i] as i64),
-                    None if axis == channels.0 => axes[0].into(),
-                    None if axis == out.0 => axes[1].into(),
-                    None => Affine::constant(0),
-                }
-            };
-            k.load_or(&source, substituted(weight.at, form), weight.outside)
+            let tap = |i: usize| Affine::constant(places[i] as i64);
+            k.load_or(&source, self.weight_at(&tap, axes[0], axes[1]), weight.outside)
         };
         let divisors = |toom: Option<Toom>| toom.map_or(vec![1.0], Toom::divisors);
         let (by_row, by_column) = (divisors(rows), divisors(Some(columns)));
@@ -249,21 +271,13 @@ impl Build<'_> {
         let channel = axes[n_places];
         let n_phases: usize = windows.iter().map(|window| window.step).product();
         for number in 0..n_phases {
-            let form = |axis: Axis| -> Affine {
-                if let Some(i) = windows.iter().position(|window| window.place.0 == axis) {
-                    return axes[batch.len() + i].into();
-                }
-                if let Some(i) = windows.iter().position(|window| window.tap.0 == axis) {
-                    let behind: usize = windows[i + 1..].iter().map(|window| window.step).product();
-                    return Affine::constant((number / behind % windows[i].step) as i64);
-                }
-                match batch.iter().position(|(other, _)| *other == axis) {
-                    Some(i) => axes[i].into(),
-                    None if axis == channels.0 => channel.into(),
-                    None => Affine::constant(0),
-                }
+            let place = |i: usize| Affine::from(axes[batch.len() + i]);
+            let tap = |i: usize| {
+                let behind: usize = windows[i + 1..].iter().map(|window| window.step).product();
+                Affine::constant((number / behind % windows[i].step) as i64)
             };
-            let value = k.load_or(&source, substituted(image.at, form), image.outside.unwrap_or(Literal::f32(0.0)));
+            let beyond = image.outside.unwrap_or(Literal::f32(0.0));
+            let value = k.load_or(&source, self.image_at(&place, &tap, &axes, channel), beyond);
             let place = axes[..n_places].iter().map(|&axis| Affine::from(axis));
             k.store(phases, place.chain([channel + (number * channels.1) as i64]), value);
         }
@@ -271,7 +285,7 @@ impl Build<'_> {
     }
 
     fn inputs(&self) -> Kernel {
-        let Convolution { image, channels, windows, batch, .. } = self.convolution;
+        let Convolution { image, windows, batch, .. } = self.convolution;
         let source = self.operand(image.buffer);
         let (tiles, depth) = (self.tiles.iter().copied(), self.convolution.depth());
         let space: Vec<usize> =
@@ -289,17 +303,8 @@ impl Build<'_> {
                 let at = of_batch.chain((0..windows.len()).map(place)).chain([channel.into()]);
                 return k.load(&phases.image, at);
             }
-            let form = |axis: Axis| -> Affine {
-                if let Some(i) = windows.iter().position(|window| window.place.0 == axis) {
-                    return place(i);
-                }
-                match batch.iter().position(|(other, _)| *other == axis) {
-                    Some(i) => axes[1 + i].into(),
-                    None if axis == channels.0 => channel.into(),
-                    None => Affine::constant(0),
-                }
-            };
-            k.load_or(&source, substituted(image.at, form), beyond)
+            let first_tap = |_| Affine::constant(0);
+            k.load_or(&source, self.image_at(&place, &first_tap, &axes[1..], channel), beyond)
         };
         let lengths = (rows.map_or(1, Toom::points), columns.points());
         let tile = self.tile(&axes, &[]);
@@ -431,15 +436,6 @@ impl Build<'_> {
         let info = self.program.buffer(buffer);
         Operand { buffer, dtype: info.dtype, dims: info.dims.clone() }
     }
-}
-
-/// The kernel that copies all elements between buffers of the same dimensions.
-fn copied(from: &Operand, to: &Operand) -> Kernel {
-    let mut k = KernelBuilder::new(&from.dims);
-    let axes = k.outer_axes();
-    let value = k.load(from, axes.clone());
-    k.store(to, axes, value);
-    k.finish()
 }
 
 fn substituted(at: &[Index], form: impl Fn(Axis) -> Affine + Copy) -> Vec<Index> {
