@@ -1,17 +1,21 @@
 //! Writing a leaf, instruction by instruction.
 
 use super::{
-    Access, Address, Binary, Carried, Compare, Counts, Inst, Leaf, Logic, Loop, LoopId, Mask, Reduction, Shift, Unary,
-    Vector,
+    Access, Address, Binary, Carried, Compare, Counts, Inst, Leaf, Logic, Loop, LoopId, Mask, Name, Reduction, Shift,
+    Table, Unary, Vector,
 };
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
+use std::collections::VecDeque;
 
 /// Machines with vectors of so many lanes have 32 registers, the others 16. There an element that was read for all lanes is not
 /// kept from one step of a window to the next, [`RECENT`] instructions later, in the place of a sum: to read it again is free
 /// beside the multiplications.
 const MANY_REGISTERS: usize = 16;
 const RECENT: usize = 8;
+
+/// Instructions of a run that is worth weaving: shorter ones overlap by themselves.
+const LONG_RUN: usize = 16;
 
 /// Collects the instructions of a leaf.
 #[derive(Debug, Default)]
@@ -196,6 +200,63 @@ impl Writer {
         let to = [self.vector(), self.vector()];
         self.push(Inst::Interleave { to, a, b });
         to
+    }
+
+    /// Whether [`Writer::lookup`] may be asked for.
+    pub fn has_tables(&self) -> bool {
+        self.width >= MANY_REGISTERS
+    }
+
+    /// Entries of a table by number.
+    pub fn lookup(&mut self, table: &'static Table, index: Vector) -> Vector {
+        let to = self.vector();
+        self.push(Inst::Lookup { to, table, index });
+        to
+    }
+
+    /// Where the next instruction goes in the body at hand, for [`Writer::weave`].
+    pub fn place(&self) -> usize {
+        self.open.last().map_or(0, Vec::len) - self.constants_in_front()
+    }
+
+    /// Constants come in front of all else, at any time.
+    fn constants_in_front(&self) -> usize {
+        if self.open.len() == 1 { self.constants.len() } else { 0 }
+    }
+
+    /// Runs of instructions that start at these places, the last of which ends here, take turns, a few at a time: the processor
+    /// looks ahead less far than a long function is, and would wait for the results of one alone. No run may read what another
+    /// has stored.
+    pub fn weave(&mut self, starts: &[usize]) {
+        let front = self.constants_in_front();
+        let Some(body) = self.open.last_mut() else { return };
+        let mut runs: Vec<VecDeque<Inst>> =
+            starts.iter().rev().map(|&start| body.split_off(start + front).into()).collect();
+        runs.reverse();
+        let is_long =
+            |run: &VecDeque<Inst>| run.len() >= LONG_RUN && !run.iter().any(|inst| matches!(inst, Inst::Loop(_)));
+        if !runs.iter().all(is_long) {
+            return body.extend(runs.into_iter().flatten());
+        }
+        let at_once = if self.width >= MANY_REGISTERS { 4 } else { 2 };
+        for runs in runs.chunks_mut(at_once) {
+            let mut missing: FxHashSet<Name> = runs.iter().flatten().flat_map(Inst::gives).collect();
+            while runs.iter().any(|run| !run.is_empty()) {
+                for run in &mut *runs {
+                    let is_ready = |inst: &Inst| {
+                        let mut ready = inst.masks().into_iter().all(|mask| !missing.contains(&Name::Mask(mask)));
+                        inst.vectors(&mut |vector| ready &= !missing.contains(&Name::Vector(vector)));
+                        ready
+                    };
+                    if let Some(inst) = run.pop_front_if(|inst| is_ready(inst)) {
+                        inst.gives().iter().for_each(|name| {
+                            missing.remove(name);
+                        });
+                        body.push(inst);
+                    }
+                }
+            }
+        }
     }
 
     /// Rows to columns: as many vectors as one has lanes.
