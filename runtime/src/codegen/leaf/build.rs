@@ -273,13 +273,16 @@ impl Builder<'_> {
         }
         if !self.lane_is_inner() {
             let starts = vec![identity; points.len()];
-            return self.loops(inner, order, &[value], &starts, &mut |builder, carried| {
+            let begin = self.writer.place();
+            let sums = self.loops(inner, order, &[value], &starts, &mut |builder, carried| {
                 points
                     .iter()
                     .enumerate()
                     .map(|(i, point)| builder.accumulate(kind, carried[i], value, point, means.map(|means| means[i])))
                     .collect()
             });
+            self.writer.add_by_element(begin);
+            return sums;
         }
         // Along an inner lane axis: several chains of vectors, combined at the end.
         let extent = inner[inner.len() - 1];

@@ -259,6 +259,19 @@ impl Writer {
         }
     }
 
+    /// Sums of products since `start`, such as those of a window over rows: where their elements are more than registers hold,
+    /// each is read once and added to all sums that need it, in the order of memory. The order within every sum stays.
+    pub fn add_by_element(&mut self, start: usize) {
+        let front = self.constants_in_front();
+        let Some(body) = self.open.last_mut() else { return };
+        let run = body.split_off(start + front);
+        let registers = if self.width >= MANY_REGISTERS { 32 } else { 16 };
+        match by_element(&run, registers) {
+            Some(order) => body.extend(order.into_iter().map(|i| run[i].clone())),
+            None => body.extend(run),
+        }
+    }
+
     /// Rows to columns: as many vectors as one has lanes.
     pub fn transpose(&mut self, from: &[Vector]) -> Vec<Vector> {
         debug_assert_eq!(from.len(), self.width, "a square");
@@ -318,4 +331,64 @@ impl Writer {
         self.push(Inst::Loop(Loop { id, count, carried, body }));
         after
     }
+}
+
+/// An order of these instructions for [`Writer::add_by_element`], where there is one and it is worth it.
+fn by_element(run: &[Inst], registers: usize) -> Option<Vec<usize>> {
+    let mut given: FxHashMap<Vector, usize> = FxHashMap::default();
+    let mut elements: Vec<&Address> = Vec::new();
+    let mut sums: Vec<(i64, usize)> = Vec::new();
+    let mut offsets: FxHashMap<usize, i64> = FxHashMap::default();
+    let mut n_sums = 0;
+    for (i, inst) in run.iter().enumerate() {
+        match inst {
+            Inst::Load { to, from, access } => {
+                given.insert(*to, i);
+                if *access != Access::Broadcast {
+                    elements.push(from);
+                }
+            }
+            Inst::Fma { to, a, b, c } => {
+                let element = |vector| match given.get(vector).map(|&i| &run[i]) {
+                    Some(Inst::Load { from, access, .. }) if *access != Access::Broadcast => Some(from.offset),
+                    _ => None,
+                };
+                let offset = match (element(a), element(b)) {
+                    (Some(offset), None) | (None, Some(offset)) => offset,
+                    // A number in the place of an element outside.
+                    (None, None) => given.get(c).and_then(|i| offsets.get(i)).copied().unwrap_or(i64::MIN),
+                    (Some(_), Some(_)) => return None,
+                };
+                n_sums += usize::from(!given.contains_key(c));
+                given.insert(*to, i);
+                offsets.insert(i, offset);
+                sums.push((offset, i));
+            }
+            _ => return None,
+        }
+    }
+    let is_alike = |from: &&Address| from.base == elements[0].base && from.terms == elements[0].terms;
+    if elements.len() + n_sums < registers || !elements.iter().all(is_alike) {
+        return None;
+    }
+    sums.sort_by_key(|&(offset, _)| offset);
+    let mut order = Vec::new();
+    let mut is_placed = vec![false; run.len()];
+    for (_, sum) in sums {
+        let Inst::Fma { a, b, c, .. } = &run[sum] else { return None };
+        for factor in [a, b] {
+            if let Some(&i) = given.get(factor).filter(|&&i| !is_placed[i]) {
+                let Inst::Load { .. } = run[i] else { return None };
+                is_placed[i] = true;
+                order.push(i);
+            }
+        }
+        // Another order within a sum would be another result.
+        if given.get(c).is_some_and(|&i| !is_placed[i]) {
+            return None;
+        }
+        is_placed[sum] = true;
+        order.push(sum);
+    }
+    Some(order)
 }
