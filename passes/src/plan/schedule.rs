@@ -6,7 +6,7 @@ use super::pack::{movable, packable};
 use fusewright_ir::kernel::{Axis, Combine, FoldKind, Kernel, ScalarId};
 use fusewright_ir::plan::access::{Part, Read, alternating, any_depends, is_proven, plain, reads, stride};
 use fusewright_ir::plan::edges::Edges;
-use fusewright_ir::plan::{Schedule, UNROLLED_POINTS, Vector};
+use fusewright_ir::plan::{Schedule, Vector, most_unrolled};
 use fusewright_ir::tensor::DType;
 use smallvec::SmallVec;
 use std::cmp::Reverse;
@@ -321,6 +321,10 @@ impl Facts<'_> {
         seconds.sort_by_key(|&axis| self.store_stride(0, axis).map_or(u64::MAX, i64::unsigned_abs));
         for second in seconds.into_iter().map(Some).chain([None]) {
             let length = second.map_or(1, |axis| self.extent(axis) as u32);
+            let in_tile =
+                |read: &&&Read| [Some(vector), second].into_iter().flatten().any(|axis| any_depends(read.at, axis));
+            let same_factors = fold_reads.iter().filter(in_tile).count() == 1;
+            let most_unrolled = most_unrolled(same_factors);
             let others: f64 = self
                 .outer_axes()
                 .filter(|axis| *axis != vector && Some(*axis) != second)
@@ -334,7 +338,9 @@ impl Facts<'_> {
                     // Beside the sums a row of vectors is in registers, and, where instructions cannot read one element for
                     // all lanes, that element.
                     let operands = vectors + u32::from(machine.registers < 32);
+                    // The numbers that all sums take have the other half of the registers.
                     let is_too_large = vectors * points > accumulators
+                        || (same_factors && points > 1 && vectors * points > machine.registers / 2)
                         || (points > 1 && vectors * points * parts + operands > machine.registers);
                     if is_too_large && (vectors, points) != (1, 1) {
                         break;
@@ -344,7 +350,7 @@ impl Facts<'_> {
                             .iter()
                             .map(|read| {
                                 let moves = second.is_some_and(|axis| any_depends(read.at, axis));
-                                let written_out = steps * (points * vectors) as usize <= UNROLLED_POINTS;
+                                let written_out = steps * (points * vectors) as usize <= most_unrolled;
                                 let times = match second {
                                     Some(axis) if moves && written_out => {
                                         f64::from(points) * self.overlap(read, axis, points)
@@ -485,7 +491,7 @@ impl Facts<'_> {
 const LARGE_FOLD: usize = 1024;
 
 /// Windows of so many elements are written out, so that neighbours share what they read.
-const MOST_WINDOW: usize = 32;
+const MOST_WINDOW: usize = 64;
 
 /// The most results of a kernel that runs once, one by one.
 const MOST_SCALARS: usize = 8;
