@@ -31,7 +31,7 @@ const SMALL_BYTES: u64 = 256 << 10;
 
 /// A copy with a halo pays where each element is read so often: loads that cross an edge need no check either, but more
 /// code (`fusewright_ir::plan::edges`).
-const COPY_PAYS: u64 = 16;
+const COPY_PAYS: u64 = 64;
 
 /// Copies of more bytes than caches hold pay less.
 const LARGE_BYTES: u64 = 8 << 20;
