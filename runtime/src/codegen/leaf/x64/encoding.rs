@@ -43,6 +43,7 @@ enum Field {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(
     missing_docs,
+    clippy::upper_case_acronyms,
     reason = "named as in the manual: R for reg, V for vvvv, M for r/m, O for the opcode, ZO for none"
 )]
 pub enum Order {
@@ -59,6 +60,7 @@ pub enum Order {
 /// What the memory operand of an EVEX encoding is, which decides what a displacement of one byte counts (section 2.7.5,
 /// "Compressed displacement support in EVEX").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::enum_variant_names, reason = "named as in the manual")]
 pub enum Tuple {
     /// A vector, or one element for all lanes, of 64 bits where W is 1.
     Full,

@@ -157,11 +157,14 @@ fn kind(kind: OpCodeOperandKind) -> (Option<Register>, bool, Option<OpKind>) {
     }
 }
 
-/// All that an operand is tried with, each time with what it is in iced-x86.
-fn choices(code: Code, place: u32) -> Vec<(Operand, Box<dyn Fn(&mut Instruction)>)> {
+/// An operand, and how it is set in iced-x86.
+type Choice = (Operand, Box<dyn Fn(&mut Instruction)>);
+
+/// All that an operand is tried with.
+fn choices(code: Code, place: u32) -> Vec<Choice> {
     let info = code.op_code();
     let (first, memory, immediate) = kind(info.op_kind(place));
-    let mut all: Vec<(Operand, Box<dyn Fn(&mut Instruction)>)> = Vec::new();
+    let mut all: Vec<Choice> = Vec::new();
     if let Some(first) = first {
         let n_registers = match first {
             Register::K0 => 8,
