@@ -15,7 +15,9 @@ use crate::tune;
 use crate::weights::Weights;
 use std::borrow::Cow;
 use std::io;
+use std::panic::resume_unwind;
 use std::path::PathBuf;
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// How a model is compiled.
@@ -135,6 +137,63 @@ pub(crate) fn executable<'a>(
     parameter: impl Fn(&str) -> Result<Option<Cow<'a, Tensor>>, Diagnostic>,
     origins: impl Fn(&mut cache::Subject) -> io::Result<()>,
 ) -> Result<(runtime::Executable, Compilation), Error> {
+    let (executable, _, compilation) = made(graph, options, beside, parameter, origins, false)?;
+    Ok((executable, compilation))
+}
+
+/// The stack of the thread that [`apart`] compiles on: that of a main thread, as a rule.
+const STACK: usize = 8 << 20;
+
+/// As [`executable`], of a graph whose parameters are all state, made and compiled on a thread of its own, which leaves nothing
+/// behind but the result: what the allocator keeps for a thread, pieces between what lives, and a deep stack are as much
+/// memory as the training of a small network.
+///
+/// # Errors
+/// As [`executable`], and what `graph` says.
+pub(crate) fn apart(
+    graph: impl FnOnce() -> Result<Graph, Error> + Send,
+    options: &Options,
+    beside: Option<&Outline>,
+) -> Result<(runtime::Executable, Compilation), Error> {
+    enum Made {
+        Bytes(Vec<u8>),
+        Whole(runtime::Executable),
+    }
+    let make = || -> Result<(Made, Compilation), Error> {
+        let (executable, image, compilation) = made(graph()?, options, beside, |_| Ok(None), |_| Ok(()), true)?;
+        // Listings are in no image.
+        let Some(image) = image.filter(|_| !options.listings) else {
+            return Ok((Made::Whole(executable), compilation));
+        };
+        let mut bytes = Vec::new();
+        image.write(&executable, &mut bytes).map_err(|error| Error::Internal(error.to_string()))?;
+        Ok((Made::Bytes(bytes), compilation))
+    };
+    let (made, compilation) = thread::scope(|scope| {
+        let thread = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, make);
+        let thread = thread.map_err(|error| Error::Internal(format!("no thread to compile on: {error}")))?;
+        thread.join().unwrap_or_else(|panic| resume_unwind(panic))
+    })?;
+    let executable = match made {
+        Made::Whole(executable) => executable,
+        Made::Bytes(bytes) => runtime::Executable::read(&mut &bytes[..], bytes.len() as u64)
+            .map_err(|error| Error::Internal(error.to_string()))?,
+    };
+    // In memory of this thread.
+    let Compilation { graph, details, stages, dumps } = compilation;
+    let graph = graph.clone();
+    Ok((executable, Compilation { graph, details, stages, dumps }))
+}
+
+/// The executable, and an image of it where one is asked for, but where it was in the cache.
+fn made<'a>(
+    graph: Graph,
+    options: &Options,
+    beside: Option<&Outline>,
+    parameter: impl Fn(&str) -> Result<Option<Cow<'a, Tensor>>, Diagnostic>,
+    origins: impl Fn(&mut cache::Subject) -> io::Result<()>,
+    keep_image: bool,
+) -> Result<(runtime::Executable, Option<runtime::Image>, Compilation), Error> {
     let begun = Instant::now();
     let entry = |graph: &Graph| {
         let folder = options.cache.as_ref();
@@ -145,7 +204,7 @@ pub(crate) fn executable<'a>(
         let is_enough = !(options.verify || options.listings || options.details || options.dumps);
         if let Some(executable) = is_enough.then(|| place.load()).flatten() {
             let stages = vec![("load", begun.elapsed())];
-            return Ok((executable, Compilation { graph, details: None, stages, dumps: Vec::new() }));
+            return Ok((executable, None, Compilation { graph, details: None, stages, dumps: Vec::new() }));
         }
         place.check_writable()?;
     }
@@ -155,19 +214,14 @@ pub(crate) fn executable<'a>(
         // More is known than before.
         place = entry(&compilation.graph)?;
     }
-    let executable = match &place {
-        None => {
-            timed(&mut compilation.stages, "generate", || runtime::Executable::with_source(plan, settings, parameter))?
-        }
-        Some(place) => {
-            let (executable, image) = timed(&mut compilation.stages, "generate", || {
-                runtime::Executable::with_image(plan, settings, parameter)
-            })?;
-            timed(&mut compilation.stages, "keep", || place.keep(&executable, &image))?;
-            executable
-        }
-    };
-    Ok((executable, compilation))
+    let (executable, image) = timed(&mut compilation.stages, "generate", || match keep_image || place.is_some() {
+        false => Ok((runtime::Executable::with_source(plan, settings, parameter)?, None)),
+        true => runtime::Executable::with_image(plan, settings, parameter).map(|(made, image)| (made, Some(image))),
+    })?;
+    if let (Some(place), Some(image)) = (&place, &image) {
+        timed(&mut compilation.stages, "keep", || place.keep(&executable, image))?;
+    }
+    Ok((executable, image, compilation))
 }
 
 /// The kernels and the plan of a graph without symbols; its state, if any, lies as in the plan `beside` it.

@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::executable::check_inputs;
 use crate::initialize::initialize;
 use crate::ir::plan::Outline;
-use crate::ir::{Bindings, Diagnostic, Dim, Graph, Tensor, TensorType};
+use crate::ir::{Bindings, Diagnostic, Dim, Tensor, TensorType};
 use crate::passes::train::StepOptions;
 use crate::recipe::Recipe;
 use crate::runtime::{self, RunError, State, Threads, View, ViewMut};
@@ -535,14 +535,17 @@ impl Running {
         options: &Options,
         beside: Option<&Outline>,
     ) -> Result<Running, Error> {
-        let begun = Instant::now();
-        let graph: Graph = match kind {
-            Kind::Step => recipe.step(sizes, length)?,
-            Kind::Evaluation => recipe.evaluation(sizes)?,
+        let mut differentiate = Duration::ZERO;
+        let graph = || {
+            let begun = Instant::now();
+            let graph = match kind {
+                Kind::Step => recipe.step(sizes, length),
+                Kind::Evaluation => recipe.evaluation(sizes),
+            };
+            differentiate = begun.elapsed();
+            Ok(graph?)
         };
-        let differentiate = begun.elapsed();
-        // All parameters are state.
-        let (executable, mut compilation) = compile::executable(graph, options, beside, |_| Ok(None), |_| Ok(()))?;
+        let (executable, mut compilation) = compile::apart(graph, options, beside)?;
         let executable = Arc::new(executable);
         compilation.stages.insert(0, ("differentiate", differentiate));
         let plan = executable.plan();
