@@ -157,13 +157,13 @@ pub(crate) fn apart(
 ) -> Result<(runtime::Executable, Compilation), Error> {
     enum Made {
         Bytes(Vec<u8>),
-        Whole(runtime::Executable),
+        Whole(Box<runtime::Executable>),
     }
     let make = || -> Result<(Made, Compilation), Error> {
         let (executable, image, compilation) = made(graph()?, options, beside, |_| Ok(None), |_| Ok(()), true)?;
         // Listings are in no image.
         let Some(image) = image.filter(|_| !options.listings) else {
-            return Ok((Made::Whole(executable), compilation));
+            return Ok((Made::Whole(Box::new(executable)), compilation));
         };
         let mut bytes = Vec::new();
         image.write(&executable, &mut bytes).map_err(|error| Error::Internal(error.to_string()))?;
@@ -175,7 +175,7 @@ pub(crate) fn apart(
         thread.join().unwrap_or_else(|panic| resume_unwind(panic))
     })?;
     let executable = match made {
-        Made::Whole(executable) => executable,
+        Made::Whole(executable) => *executable,
         Made::Bytes(bytes) => runtime::Executable::read(&mut &bytes[..], bytes.len() as u64)
             .map_err(|error| Error::Internal(error.to_string()))?,
     };

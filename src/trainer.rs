@@ -543,7 +543,7 @@ impl Running {
                 Kind::Evaluation => recipe.evaluation(sizes),
             };
             differentiate = begun.elapsed();
-            Ok(graph?)
+            graph
         };
         let (executable, mut compilation) = compile::apart(graph, options, beside)?;
         let executable = Arc::new(executable);

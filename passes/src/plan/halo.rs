@@ -121,7 +121,7 @@ fn sums_windows(kernel: &Kernel) -> bool {
     let is_product = matches!(kernel.body.get(fold.value), Scalar::Binary(BinaryOp::Mul, ..));
     let is_own = |read: &Read| {
         let outer = kernel.outer.iter().enumerate();
-        outer.filter(|(_, extent)| **extent > 1).all(|(axis, _)| any_depends(&read.at, Axis(axis as u32)))
+        outer.filter(|(_, extent)| **extent > 1).all(|(axis, _)| any_depends(read.at, Axis(axis as u32)))
     };
     fold.kind == FoldKind::Sum && is_product && reads(kernel).iter().filter(|read| read.outside.is_some()).all(is_own)
 }

@@ -32,15 +32,15 @@ pub fn emit(function: &Function, allocation: &Output, form: Form, with_listing: 
         patches: Vec::new(),
         branches: Vec::new(),
         saved: Vec::new(),
-        listing: String::new(),
-        with_listing,
     };
     emitter.prologue();
     for block in 0..function.blocks.len() {
         emitter.block(Block::new(block));
     }
+    let length = emitter.bytes.len();
     emitter.constants();
-    Assembled { bytes: emitter.bytes, listing: emitter.listing }
+    let listing = if with_listing { list(&emitter.bytes[..length], &emitter.starts) } else { String::new() };
+    Assembled { bytes: emitter.bytes, listing }
 }
 
 struct Emitter<'a> {
@@ -56,8 +56,6 @@ struct Emitter<'a> {
     branches: Vec<(usize, Block)>,
     /// The caller's registers that are in use.
     saved: Vec<u8>,
-    listing: String,
-    with_listing: bool,
 }
 
 impl Emitter<'_> {
@@ -104,9 +102,6 @@ impl Emitter<'_> {
             }
         }
         self.starts[block.index()] = self.bytes.len();
-        if self.with_listing {
-            self.listing.push_str(&format!("block{}:\n", block.index()));
-        }
         for item in self.allocation.block_insts_and_edits(self.function, block) {
             match item {
                 InstOrEdit::Edit(Edit::Move { from, to }) => self.copy(*from, *to),
@@ -228,11 +223,7 @@ impl Emitter<'_> {
     }
 
     fn push_masked(&mut self, encoding: Encoding, operands: &[Operand], masking: Option<Masking>) {
-        let start = self.bytes.len();
         encoding.encode(operands, masking, &mut self.bytes);
-        if self.with_listing {
-            list(&self.bytes, start, &mut self.listing);
-        }
     }
 
     /// Places the constants, each aligned to its length, and makes the code point to them.

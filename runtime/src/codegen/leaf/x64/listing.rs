@@ -1,11 +1,22 @@
 //! Instructions as text.
 
-use iced_x86::{Decoder, DecoderOptions, DefaultFastFormatterTraitOptions, SpecializedFormatter};
+use iced_x86::{Decoder, DecoderOptions, DefaultFastFormatterTraitOptions, Mnemonic, SpecializedFormatter};
 
-/// Appends the instruction that is in `bytes` from `start` on, a line.
-pub fn list(bytes: &[u8], start: usize, listing: &mut String) {
-    let instruction = Decoder::with_ip(64, &bytes[start..], start as u64, DecoderOptions::NONE).decode();
-    listing.push_str("    ");
-    SpecializedFormatter::<DefaultFastFormatterTraitOptions>::new().format(&instruction, listing);
-    listing.push('\n');
+/// The instructions of `code`, a line each; blocks begin at `starts`. Addresses are places in the code, behind which its
+/// constants lie. What only aligns loops is left out.
+pub fn list(code: &[u8], starts: &[usize]) -> String {
+    let mut listing = String::new();
+    let mut formatter = SpecializedFormatter::<DefaultFastFormatterTraitOptions>::new();
+    for instruction in Decoder::with_ip(64, code, 0, DecoderOptions::NONE) {
+        let here = |start: &usize| *start as u64 == instruction.ip();
+        for (block, _) in starts.iter().enumerate().filter(|(_, start)| here(start)) {
+            listing.push_str(&format!("block{block}:\n"));
+        }
+        if instruction.mnemonic() != Mnemonic::Nop {
+            listing.push_str("    ");
+            formatter.format(&instruction, &mut listing);
+            listing.push('\n');
+        }
+    }
+    listing
 }

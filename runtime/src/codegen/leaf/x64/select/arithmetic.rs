@@ -257,8 +257,6 @@ impl Selector {
         to
     }
 
-    /// Rows to columns, each with its number: lanes of two rows in turn, pairs of lanes of four rows, then whole groups of
-    /// 128 bits of all rows.
     /// The lanes of both in turns. Unpacking does so within 128 bits.
     pub(super) fn interleave(&mut self, a: VReg, b: VReg) -> [VReg; 2] {
         let [low, high] = [Op::UnpackLow, Op::UnpackHigh].map(|op| self.encode(op, &[a], Source::Register(b), None));
@@ -273,6 +271,8 @@ impl Selector {
         }
     }
 
+    /// Rows to columns, each with its number: lanes of two rows in turn, pairs of lanes of four rows, then whole groups of
+    /// 128 bits of all rows.
     pub(super) fn transpose(&mut self, rows: Vec<VReg>) -> Vec<(usize, VReg)> {
         let two = |selector: &mut Self, op, a: VReg, b: VReg, immediate| {
             selector.encode(op, &[a], Source::Register(b), immediate)
