@@ -338,6 +338,21 @@ mod tests {
     }
 
     #[test]
+    fn small_tiles_gather_rows_that_lie_far_apart() {
+        let gathers = |machine: Machine, channels: usize, out: usize, side: usize| {
+            let options = PlanOptions { machine, ..PlanOptions::default() };
+            let layers = format!("Conv2d(out: {out}, kernel_size: 1), Relu");
+            let plan = plan(program(&format!("[1, {channels}, {side}, {side}]"), &layers, true), &options).unwrap();
+            assert_eq!(verify(&plan), Ok(()), "{plan}");
+            (plan.steps[0].schedule.gather, plan.scratch_bytes)
+        };
+        assert_eq!(gathers(Machine::AVX2, 256, 64, 56), (true, 256 * 24 * 4));
+        assert_eq!(gathers(Machine::AVX512, 256, 64, 56), (false, 0), "a step of its tiles takes long");
+        assert_eq!(gathers(Machine::AVX2, 16, 64, 56), (false, 0), "few pages");
+        assert_eq!(gathers(Machine::AVX2, 256, 8, 56), (false, 0), "read twice");
+    }
+
+    #[test]
     fn windows_keep_rows_apart() {
         let window = r#"Conv2d(out: 64, kernel_size: 1), Conv2d(out: 64, kernel_size: 3)"#;
         assert!(kernels("[1, 32, 20, 30]", window).contains(&"Conv2d [1, 64, 20, 30]".to_string()));
