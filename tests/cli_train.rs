@@ -175,6 +175,27 @@ fn a_full_disk_loses_nothing() {
 }
 
 #[test]
+fn a_changed_bit_is_noticed() {
+    let folder = Folder::new();
+    let checkpoint = folder.name("c");
+    printed(&[SOFTMAX, "--epochs", "1", "--checkpoint", &checkpoint]);
+    let sound = folder.read("c");
+    for place in [sound.len() - 1, sound.len() - 4001, sound.len() / 2] {
+        let mut damaged = sound.clone();
+        damaged[place] ^= 1;
+        std::fs::write(&checkpoint, &damaged).unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_fusewright"))
+            .args(["train", SOFTMAX, "--epochs", "2", "--resume", &checkpoint])
+            .output()
+            .unwrap();
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{errors}");
+        assert!(errors.contains("is no checkpoint of this training: it is damaged"), "{errors}");
+        assert!(folder.read("c") == damaged, "the file stays as it is");
+    }
+}
+
+#[test]
 fn pages_are_whole() {
     let folder = Folder::new();
     let page = folder.name("p.html");

@@ -258,14 +258,14 @@ fn converted<const N: usize, T>(
 /// # Errors
 /// Where the file cannot be written.
 pub fn write<'a>(path: &Path, tensors: impl IntoIterator<Item = (&'a str, &'a Tensor)>) -> Result<(), Diagnostic> {
-    write_with(path, tensors, None)
+    write_with(path, tensors, Vec::new())
 }
 
-/// As [`write`], with a text beside the tensors.
+/// As [`write`], with named texts beside the tensors.
 pub(crate) fn write_with<'a>(
     path: &Path,
     tensors: impl IntoIterator<Item = (&'a str, &'a Tensor)>,
-    text: Option<(&str, String)>,
+    texts: Vec<(String, String)>,
 ) -> Result<(), Diagnostic> {
     let stored: Vec<(&str, Dtype, &[usize], Vec<u8>)> =
         tensors.into_iter().map(|(name, tensor)| (name, dtype(tensor), tensor.dims(), little_endian(tensor))).collect();
@@ -273,7 +273,7 @@ pub(crate) fn write_with<'a>(
         let view = TensorView::new(*dtype, dims.to_vec(), bytes).expect("a tensor has as many bytes as its type says");
         (*name, view)
     });
-    let texts = text.map(|(name, text)| [(name.to_string(), text)].into());
+    let texts = (!texts.is_empty()).then(|| texts.into_iter().collect());
     let bytes = safetensors::serialize(views, texts)
         .map_err(|error| Diagnostic::new(format!("`{}` cannot be written", path.display())).found(error.to_string()))?;
     files::write(path, |out| out.write_all(&bytes))

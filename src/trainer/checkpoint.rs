@@ -10,9 +10,11 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
+use twox_hash::XxHash3_128;
 
-/// The name of the text beside the tensors.
+/// The names of the texts beside the tensors: what the training was, and a checksum of all.
 const RECORD: &str = "fusewright.training";
+const CHECKSUM: &str = "fusewright.checksum";
 
 /// What a training was, and how it went.
 #[derive(Serialize, Deserialize)]
@@ -62,9 +64,23 @@ fn tensors(trainer: &Trainer) -> impl Iterator<Item = (&str, Cow<'_, Tensor>)> {
 pub fn save(trainer: &Trainer, path: &Path) -> Result<(), Error> {
     check_finite(trainer)?;
     let record = serde_json::to_string(&Record::of(trainer)).map_err(|error| Error::Internal(error.to_string()))?;
-    let tensors: Vec<(&str, Cow<Tensor>)> = tensors(trainer).collect();
-    let tensors = tensors.iter().map(|(name, tensor)| (*name, &**tensor));
-    Ok(safetensors::write_with(path, tensors, Some((RECORD, record)))?)
+    let tensors: BTreeMap<&str, Cow<Tensor>> = tensors(trainer).collect();
+    let tensors = || tensors.iter().map(|(name, tensor)| (*name, &**tensor));
+    let checksum = checksum(&record, tensors());
+    let texts = vec![(RECORD.to_string(), record), (CHECKSUM.to_string(), checksum)];
+    Ok(safetensors::write_with(path, tensors(), texts)?)
+}
+
+/// Of a record and of tensors in the order of their names: the format has none, and a changed bit would be a number like any
+/// other.
+fn checksum<'a>(record: &str, tensors: impl IntoIterator<Item = (&'a str, &'a Tensor)>) -> String {
+    let mut all = XxHash3_128::new();
+    all.write(record.as_bytes());
+    for (name, tensor) in tensors {
+        all.write(name.as_bytes());
+        all.write(tensor.data().bytes());
+    }
+    format!("{:032x}", all.finish_128())
 }
 
 /// Reads all state, which is changed only when all of it is known to fit.
@@ -111,6 +127,12 @@ pub fn load(trainer: &mut Trainer, path: &Path) -> Result<(), Error> {
         faults.push(what(format!("the training has no `{name}`")).help(help));
     }
     faults.into_result()?;
+    // Checkpoints of the first versions have none.
+    let found = checksum(text, read.iter().map(|(name, tensor)| (name.as_str(), tensor)));
+    if file.metadata().get(CHECKSUM).is_some_and(|checksum| *checksum != found) {
+        let fault = what("it is damaged".to_string()).expected("what its checksum was made of").found("something else");
+        return Err(fault.help("take an older checkpoint").into());
+    }
     for (name, tensor) in read {
         match trainer.rest.get_mut(&name) {
             Some(rest) => *rest = tensor,

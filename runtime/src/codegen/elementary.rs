@@ -3,7 +3,7 @@
 
 use super::leaf::lanes::Writer;
 use super::leaf::{Binary, Compare, Logic, Mask, Shift, Unary, Vector};
-use super::math::{self, Lanes};
+use super::math::{self, Lanes, Lookup};
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value, types};
 use cranelift_frontend::FunctionBuilder;
@@ -271,6 +271,10 @@ impl Lanes for InLeaf<'_> {
 
     fn mask_not(&self, a: Mask) -> Mask {
         self.0.borrow_mut().not(a)
+    }
+
+    fn lookup(&self) -> Option<Lookup<Self>> {
+        self.0.borrow().has_tables().then_some(|lanes, table, index| lanes.0.borrow_mut().lookup(table, index))
     }
 
     fn to_int(&self, a: Vector) -> Vector {

@@ -304,13 +304,16 @@ impl Builder<'_> {
         }
         if !self.lane_is_inner() {
             let starts = vec![identity; points.len()];
-            return self.loops(inner, order, &[value], &starts, &mut |builder, carried| {
+            let begin = self.writer.place();
+            let sums = self.loops(inner, order, &[value], &starts, &mut |builder, carried| {
                 points
                     .iter()
                     .enumerate()
                     .map(|(i, point)| builder.accumulate(kind, carried[i], value, point, means.map(|means| means[i])))
                     .collect()
             });
+            self.writer.add_by_element(begin);
+            return sums;
         }
         // Along an inner lane axis: several chains of vectors, combined at the end.
         let extent = inner[inner.len() - 1];
@@ -461,8 +464,12 @@ impl Builder<'_> {
         }
         if !self.lane_is_inner() || store.inner.is_empty() {
             let along = self.transposed_axis(&form).filter(|_| store.inner.is_empty());
+            // Where something is summed, the sums have the registers.
+            let is_woven = along.is_none() && store.inner.is_empty() && self.recipe.kernel.folds.is_empty();
             self.loops(&store.inner, &order, &[store.value], &[], &mut |builder, _| {
+                let mut runs = Vec::new();
                 for point in &points {
+                    runs.push(builder.writer.place());
                     if let Some(along) = along {
                         let square = builder.square(point, along);
                         // The last point of a square stores all of it.
@@ -475,6 +482,9 @@ impl Builder<'_> {
                     }
                     let value = builder.vector(store.value, point);
                     builder.write(number, &form, store.buffer, value, point);
+                }
+                if is_woven {
+                    builder.writer.weave(&runs);
                 }
                 Vec::new()
             });

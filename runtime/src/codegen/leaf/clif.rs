@@ -190,6 +190,7 @@ impl Lowering<'_, '_> {
                     self.set(*to, value);
                 }
             }
+            Inst::Lookup { .. } => unreachable!("four lanes look up nothing"),
             Inst::Transpose { to, from } => self.transpose(to, from),
             Inst::Reduce { to, op, a } => {
                 let a = self.get(*a);

@@ -1,17 +1,21 @@
 //! Writing a leaf, instruction by instruction.
 
 use super::{
-    Access, Address, Binary, Carried, Compare, Counts, Inst, Leaf, Logic, Loop, LoopId, Mask, Reduction, Shift, Unary,
-    Vector,
+    Access, Address, Binary, Carried, Compare, Counts, Inst, Leaf, Logic, Loop, LoopId, Mask, Name, Reduction, Shift,
+    Table, Unary, Vector,
 };
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
+use std::collections::VecDeque;
 
 /// Machines with vectors of so many lanes have 32 registers, the others 16. There an element that was read for all lanes is not
 /// kept from one step of a window to the next, [`RECENT`] instructions later, in the place of a sum: to read it again is free
 /// beside the multiplications.
 const MANY_REGISTERS: usize = 16;
 const RECENT: usize = 8;
+
+/// Instructions of a run that is worth weaving: shorter ones overlap by themselves.
+const LONG_RUN: usize = 16;
 
 /// Collects the instructions of a leaf.
 #[derive(Debug, Default)]
@@ -198,6 +202,76 @@ impl Writer {
         to
     }
 
+    /// Whether [`Writer::lookup`] may be asked for.
+    pub fn has_tables(&self) -> bool {
+        self.width >= MANY_REGISTERS
+    }
+
+    /// Entries of a table by number.
+    pub fn lookup(&mut self, table: &'static Table, index: Vector) -> Vector {
+        let to = self.vector();
+        self.push(Inst::Lookup { to, table, index });
+        to
+    }
+
+    /// Where the next instruction goes in the body at hand, for [`Writer::weave`].
+    pub fn place(&self) -> usize {
+        self.open.last().map_or(0, Vec::len) - self.constants_in_front()
+    }
+
+    /// Constants come in front of all else, at any time.
+    fn constants_in_front(&self) -> usize {
+        if self.open.len() == 1 { self.constants.len() } else { 0 }
+    }
+
+    /// Runs of instructions that start at these places, the last of which ends here, take turns, a few at a time: the processor
+    /// looks ahead less far than a long function is, and would wait for the results of one alone. No run may read what another
+    /// has stored.
+    pub fn weave(&mut self, starts: &[usize]) {
+        let front = self.constants_in_front();
+        let Some(body) = self.open.last_mut() else { return };
+        let mut runs: Vec<VecDeque<Inst>> =
+            starts.iter().rev().map(|&start| body.split_off(start + front).into()).collect();
+        runs.reverse();
+        let is_long =
+            |run: &VecDeque<Inst>| run.len() >= LONG_RUN && !run.iter().any(|inst| matches!(inst, Inst::Loop(_)));
+        if !runs.iter().all(is_long) {
+            return body.extend(runs.into_iter().flatten());
+        }
+        let at_once = if self.width >= MANY_REGISTERS { 4 } else { 2 };
+        for runs in runs.chunks_mut(at_once) {
+            let mut missing: FxHashSet<Name> = runs.iter().flatten().flat_map(Inst::gives).collect();
+            while runs.iter().any(|run| !run.is_empty()) {
+                for run in &mut *runs {
+                    let is_ready = |inst: &Inst| {
+                        let mut ready = inst.masks().into_iter().all(|mask| !missing.contains(&Name::Mask(mask)));
+                        inst.vectors(&mut |vector| ready &= !missing.contains(&Name::Vector(vector)));
+                        ready
+                    };
+                    if let Some(inst) = run.pop_front_if(|inst| is_ready(inst)) {
+                        inst.gives().iter().for_each(|name| {
+                            missing.remove(name);
+                        });
+                        body.push(inst);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sums of products since `start`, such as those of a window over rows: where their elements are more than registers hold,
+    /// each is read once and added to all sums that need it, in the order of memory. The order within every sum stays.
+    pub fn add_by_element(&mut self, start: usize) {
+        let front = self.constants_in_front();
+        let Some(body) = self.open.last_mut() else { return };
+        let run = body.split_off(start + front);
+        let registers = if self.width >= MANY_REGISTERS { 32 } else { 16 };
+        match by_element(&run, registers) {
+            Some(order) => body.extend(order.into_iter().map(|i| run[i].clone())),
+            None => body.extend(run),
+        }
+    }
+
     /// Rows to columns: as many vectors as one has lanes.
     pub fn transpose(&mut self, from: &[Vector]) -> Vec<Vector> {
         debug_assert_eq!(from.len(), self.width, "a square");
@@ -257,4 +331,64 @@ impl Writer {
         self.push(Inst::Loop(Loop { id, count, carried, body }));
         after
     }
+}
+
+/// An order of these instructions for [`Writer::add_by_element`], where there is one and it is worth it.
+fn by_element(run: &[Inst], registers: usize) -> Option<Vec<usize>> {
+    let mut given: FxHashMap<Vector, usize> = FxHashMap::default();
+    let mut elements: Vec<&Address> = Vec::new();
+    let mut sums: Vec<(i64, usize)> = Vec::new();
+    let mut offsets: FxHashMap<usize, i64> = FxHashMap::default();
+    let mut n_sums = 0;
+    for (i, inst) in run.iter().enumerate() {
+        match inst {
+            Inst::Load { to, from, access } => {
+                given.insert(*to, i);
+                if *access != Access::Broadcast {
+                    elements.push(from);
+                }
+            }
+            Inst::Fma { to, a, b, c } => {
+                let element = |vector| match given.get(vector).map(|&i| &run[i]) {
+                    Some(Inst::Load { from, access, .. }) if *access != Access::Broadcast => Some(from.offset),
+                    _ => None,
+                };
+                let offset = match (element(a), element(b)) {
+                    (Some(offset), None) | (None, Some(offset)) => offset,
+                    // A number in the place of an element outside.
+                    (None, None) => given.get(c).and_then(|i| offsets.get(i)).copied().unwrap_or(i64::MIN),
+                    (Some(_), Some(_)) => return None,
+                };
+                n_sums += usize::from(!given.contains_key(c));
+                given.insert(*to, i);
+                offsets.insert(i, offset);
+                sums.push((offset, i));
+            }
+            _ => return None,
+        }
+    }
+    let is_alike = |from: &&Address| from.base == elements[0].base && from.terms == elements[0].terms;
+    if elements.len() + n_sums < registers || !elements.iter().all(is_alike) {
+        return None;
+    }
+    sums.sort_by_key(|&(offset, _)| offset);
+    let mut order = Vec::new();
+    let mut is_placed = vec![false; run.len()];
+    for (_, sum) in sums {
+        let Inst::Fma { a, b, c, .. } = &run[sum] else { return None };
+        for factor in [a, b] {
+            if let Some(&i) = given.get(factor).filter(|&&i| !is_placed[i]) {
+                let Inst::Load { .. } = run[i] else { return None };
+                is_placed[i] = true;
+                order.push(i);
+            }
+        }
+        // Another order within a sum would be another result.
+        if given.get(c).is_some_and(|&i| !is_placed[i]) {
+            return None;
+        }
+        is_placed[sum] = true;
+        order.push(sum);
+    }
+    Some(order)
 }

@@ -8,7 +8,7 @@ pub mod clif;
 pub mod lanes;
 pub mod x64;
 
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
 /// A vector of 32-bit lanes, seen as f32 or as i32 by each instruction; defined once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -169,6 +169,9 @@ pub enum Logic {
     Xor,
 }
 
+/// Bits by number.
+pub type Table = [u32; 32];
+
 /// What is left of the lanes of a vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "named as the folds of the kernel IR")]
@@ -290,6 +293,13 @@ pub enum Inst {
         a: Vector,
         b: Vector,
     },
+    /// The entry of a table that the low five bits of each lane number. Only for vectors of 16 lanes, which read 32 entries
+    /// by one instruction.
+    Lookup {
+        to: Vector,
+        table: &'static Table,
+        index: Vector,
+    },
     /// As many vectors as one has lanes: lane `j` of the `i`-th becomes lane `i` of the `j`-th.
     Transpose {
         to: Vec<Vector>,
@@ -302,6 +312,75 @@ pub enum Inst {
         a: Vector,
     },
     Loop(Loop),
+}
+
+/// A value that an instruction gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Name {
+    /// Lanes of 32 bits.
+    Vector(Vector),
+    /// Truth values.
+    Mask(Mask),
+}
+
+impl Inst {
+    /// The values that it gives, a loop's apart.
+    pub fn gives(&self) -> SmallVec<[Name; 2]> {
+        match self {
+            Inst::Store { .. } | Inst::Loop(_) => SmallVec::new(),
+            Inst::Compare { to, .. } | Inst::Logic { to, .. } | Inst::Not { to, .. } => smallvec![Name::Mask(*to)],
+            Inst::Interleave { to, .. } => to.iter().copied().map(Name::Vector).collect(),
+            Inst::Transpose { to, .. } => to.iter().copied().map(Name::Vector).collect(),
+            Inst::Constant { to, .. }
+            | Inst::Position { to, .. }
+            | Inst::Load { to, .. }
+            | Inst::Unary { to, .. }
+            | Inst::Binary { to, .. }
+            | Inst::Shift { to, .. }
+            | Inst::Fma { to, .. }
+            | Inst::Select { to, .. }
+            | Inst::Blend { to, .. }
+            | Inst::Evens { to, .. }
+            | Inst::Lookup { to, .. }
+            | Inst::Reduce { to, .. } => smallvec![Name::Vector(*to)],
+        }
+    }
+
+    /// The masks that it reads, a loop's apart.
+    pub fn masks(&self) -> SmallVec<[Mask; 2]> {
+        match self {
+            Inst::Logic { a, b, .. } => smallvec![*a, *b],
+            Inst::Not { a, .. } => smallvec![*a],
+            Inst::Select { condition, .. } => smallvec![*condition],
+            _ => SmallVec::new(),
+        }
+    }
+
+    /// The vectors that it reads, a loop's apart.
+    pub fn vectors(&self, with: &mut dyn FnMut(Vector)) {
+        match self {
+            Inst::Constant { .. } | Inst::Position { .. } | Inst::Load { .. } | Inst::Loop(_) => {}
+            Inst::Logic { .. } | Inst::Not { .. } => {}
+            Inst::Store { value, .. } => with(*value),
+            Inst::Transpose { from, .. } => from.iter().for_each(|&row| with(row)),
+            Inst::Unary { a, .. } | Inst::Shift { a, .. } | Inst::Reduce { a, .. } | Inst::Lookup { index: a, .. } => {
+                with(*a)
+            }
+            Inst::Binary { a, b, .. }
+            | Inst::Compare { a, b, .. }
+            | Inst::Blend { a, b, .. }
+            | Inst::Evens { a, b, .. }
+            | Inst::Interleave { a, b, .. } => {
+                with(*a);
+                with(*b);
+            }
+            Inst::Fma { a, b, c, .. } => [a, b, c].into_iter().for_each(|&vector| with(vector)),
+            Inst::Select { yes, no, .. } => {
+                with(*yes);
+                with(*no);
+            }
+        }
+    }
 }
 
 /// `for i in 0..count`, at least once.

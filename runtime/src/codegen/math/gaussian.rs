@@ -90,6 +90,9 @@ pub fn normal_cdf<L: Lanes>(l: &L, x: L::Value) -> L::Value {
 /// x times [`normal_cdf`], as max(x, 0) - |x| Q(|x|) with Q the upper tail. The power of two in Q goes to |x|, by its
 /// exponent: the product may be normal where Q is not. Beyond `NORMAL_ZERO` it stays as small as it is there.
 pub fn gelu<L: Lanes>(l: &L, x: L::Value) -> L::Value {
+    if let Some(lookup) = l.lookup() {
+        return super::gelu::by_tables(l, lookup, x);
+    }
     let a = l.min(l.constant(NORMAL_ZERO), l.abs(x));
     let (ratio, sum) = NORMAL.parts(l, a, INTEGRAL);
     let scaled = l.iadd(a, l.shl(sum, 23));

@@ -1,5 +1,8 @@
 //! The operations that the elementary functions are made of.
 
+/// Gives the entry of a table that the low five bits of an index number.
+pub type Lookup<L> = fn(&L, &'static [u32; 32], <L as Lanes>::Value) -> <L as Lanes>::Value;
+
 /// Emits operations on vectors of 32-bit lanes, or does them.
 ///
 /// A [`Value`](Lanes::Value) has no type of its own: each operation reads its lanes as f32 or as
@@ -100,6 +103,11 @@ pub trait Lanes {
     fn to_int(&self, a: Self::Value) -> Self::Value;
     /// Any i32 to the nearest f32.
     fn to_float(&self, a: Self::Value) -> Self::Value;
+
+    /// What looks up a table by the low five bits of each lane, where that is one instruction.
+    fn lookup(&self) -> Option<Lookup<Self>> {
+        None
+    }
 
     /// `c[0] + c[1] x + c[2] x^2 + ...`, by Horner's rule: one `fma` a power.
     fn polynomial(&self, x: Self::Value, coefficients: &[f32]) -> Self::Value {

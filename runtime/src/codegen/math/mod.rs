@@ -18,7 +18,8 @@
 //!   subnormal term there: `gelu` near 2^-126 has an absolute error of up to that;
 //! * zeros of the right sign, but for `tanh`, which gives +0.
 //!
-//! There are no branches, tables or f64. [`sin`], [`cos`] and [`tan`] take the usual arguments,
+//! There are no branches and no f64, and tables only in `gelu`, whose form depends on whether the target looks them up by an
+//! instruction; both forms are tested. [`sin`], [`cos`] and [`tan`] take the usual arguments,
 //! `|x| <= `[`LARGE`]; their `_large` forms take every argument at seven times the price, and a
 //! caller chooses with [`is_large`].
 //!
@@ -30,6 +31,7 @@
 
 mod exponential;
 mod gaussian;
+mod gelu;
 mod hyperbolic;
 mod inverse_hyperbolic;
 mod inverse_trigonometric;
@@ -48,7 +50,7 @@ pub use gaussian::{erf, erfc, gelu, normal_cdf};
 pub use hyperbolic::{cosh, sinh, tanh};
 pub use inverse_hyperbolic::{acosh, asinh, atanh};
 pub use inverse_trigonometric::{acos, asin, atan, atan2};
-pub use lanes::Lanes;
+pub use lanes::{Lanes, Lookup};
 pub use logarithm::{log, log1p, log2};
 pub use logistic::{sigmoid, softplus};
 pub use power::pow;

@@ -30,6 +30,7 @@ pub fn select(leaf: &Leaf, form: Form) -> Function {
         lane_masks: FxHashMap::default(),
         hoisted: FxHashMap::default(),
         local: FxHashMap::default(),
+        table: None,
         hoists: !has_carried_loop(&leaf.body),
         blocks: vec![BlockData::default()],
         prologue: Vec::new(),
@@ -80,6 +81,9 @@ struct Selector {
     hoisted: FxHashMap<u32, VReg>,
     /// Constants in registers, made in the block at hand.
     local: FxHashMap<u32, VReg>,
+    /// The lower half of the table that was read last in the block at hand, which the next vector is likely to read, too: the
+    /// number of the constant, and its register.
+    table: Option<(usize, VReg)>,
     /// Whether constants are made at the start: where no sums need the registers.
     hoists: bool,
     blocks: Vec<BlockData>,
@@ -93,7 +97,7 @@ struct Selector {
 fn count_uses(leaf: &Leaf) -> Vec<u32> {
     fn count(body: &[LeafInst], uses: &mut Vec<u32>) {
         for inst in body {
-            operands(inst, &mut |vector| uses[vector.0 as usize] += 1);
+            inst.vectors(&mut |vector| uses[vector.0 as usize] += 1);
             if let LeafInst::Loop(inner) = inst {
                 count(&inner.body, uses);
                 for carried in &inner.carried {
@@ -113,30 +117,6 @@ fn has_carried_loop(body: &[LeafInst]) -> bool {
         LeafInst::Loop(inner) => !inner.carried.is_empty() || has_carried_loop(&inner.body),
         _ => false,
     })
-}
-
-/// The vectors that an instruction other than a loop reads.
-fn operands(inst: &LeafInst, with: &mut dyn FnMut(Vector)) {
-    match inst {
-        LeafInst::Constant { .. } | LeafInst::Position { .. } | LeafInst::Load { .. } | LeafInst::Loop(_) => {}
-        LeafInst::Logic { .. } | LeafInst::Not { .. } => {}
-        LeafInst::Store { value, .. } => with(*value),
-        LeafInst::Transpose { from, .. } => from.iter().for_each(|&row| with(row)),
-        LeafInst::Unary { a, .. } | LeafInst::Shift { a, .. } | LeafInst::Reduce { a, .. } => with(*a),
-        LeafInst::Binary { a, b, .. }
-        | LeafInst::Compare { a, b, .. }
-        | LeafInst::Blend { a, b, .. }
-        | LeafInst::Evens { a, b, .. }
-        | LeafInst::Interleave { a, b, .. } => {
-            with(*a);
-            with(*b);
-        }
-        LeafInst::Fma { a, b, c, .. } => [a, b, c].into_iter().for_each(|&vector| with(vector)),
-        LeafInst::Select { yes, no, .. } => {
-            with(*yes);
-            with(*no);
-        }
-    }
 }
 
 impl Selector {
@@ -186,7 +166,7 @@ impl Selector {
             }
             let folds = matches!(inst, LeafInst::Binary { .. } | LeafInst::Fma { .. });
             let mut seen: SmallVec<[Vector; 3]> = SmallVec::new();
-            operands(inst, &mut |vector| {
+            inst.vectors(&mut |vector| {
                 if let Some(&(at, _)) = loads.get(&vector) {
                     *used_here.entry(vector).or_default() += 1;
                     if !folds || at != stores || seen.contains(&vector) {
@@ -301,6 +281,11 @@ impl Selector {
                     self.set(*to, register);
                 }
             }
+            LeafInst::Lookup { to, table, index } => {
+                let index = self.get(*index);
+                let value = self.lookup(table, index);
+                self.set(*to, value);
+            }
             LeafInst::Transpose { to, from } => {
                 let rows: Vec<VReg> = from.iter().map(|&row| self.get(row)).collect();
                 for (column, register) in self.transpose(rows) {
@@ -332,7 +317,7 @@ impl Selector {
         let inside: Vec<VReg> = inner.carried.iter().map(|_| self.register(VECTOR)).collect();
         let parameters = [counter].iter().chain(&moving).chain(&inside).copied().collect();
         self.blocks.push(BlockData { parameters, is_loop: true, ..BlockData::default() });
-        self.local.clear();
+        self.forget();
         for (carried, &register) in inner.carried.iter().zip(&inside) {
             self.set(carried.inside, register);
         }
@@ -355,10 +340,16 @@ impl Selector {
         let arguments = [less].into_iter().chain(moved).chain(next.iter().copied()).collect();
         self.leave(Action::Jump(head), arguments, smallvec![head]);
         self.blocks.push(BlockData::default());
-        self.local.clear();
+        self.forget();
         for (carried, &register) in inner.carried.iter().zip(&next) {
             self.set(carried.after, register);
         }
+    }
+
+    /// Forgets what the block before had in registers.
+    fn forget(&mut self) {
+        self.local.clear();
+        self.table = None;
     }
 
     fn leave(&mut self, action: Action, arguments: Vec<VReg>, successors: SmallVec<[Block; 2]>) {

@@ -82,12 +82,12 @@ fn wants<const FLUSH: bool>(x: f32, reference: impl Fn(f64) -> f64) -> [f64; 2] 
     if FLUSH && x.is_subnormal() { [want, reference(0f64.copysign(f64::from(x)))] } else { [want, want] }
 }
 
-fn unary<const FLUSH: bool>(
+fn unary<const FLUSH: bool, const TABLES: bool>(
     name: &str,
     stride: u64,
     range: (f32, f32),
     largest: f32,
-    function: impl Fn(&Scalar<FLUSH>, u32) -> u32,
+    function: impl Fn(&Scalar<FLUSH, TABLES>, u32) -> u32,
     reference: impl Fn(f64) -> f64,
 ) {
     let l = Scalar::default();
@@ -113,7 +113,7 @@ macro_rules! unary {
                 let largest = [f32::INFINITY $(, $largest)?];
                 let largest = largest[largest.len() - 1];
                 let name = stringify!($name);
-                unary::<false>(name, STRIDE, ($low, $high), largest, function::$name, $reference);
+                unary::<false, false>(name, STRIDE, ($low, $high), largest, function::$name, $reference);
             })*
         }
         mod flushed {
@@ -123,7 +123,7 @@ macro_rules! unary {
                 let largest = [f32::INFINITY $(, $largest)?];
                 let largest = largest[largest.len() - 1];
                 let (name, stride) = (concat!(stringify!($name), ", flushed"), STRIDE_FLUSHED);
-                unary::<true>(name, stride, ($low, $high), largest, function::$name, $reference);
+                unary::<true, false>(name, stride, ($low, $high), largest, function::$name, $reference);
             })*
         }
         mod all {
@@ -134,7 +134,7 @@ macro_rules! unary {
                 let largest = [f32::INFINITY $(, $largest)?];
                 let largest = largest[largest.len() - 1];
                 let name = concat!(stringify!($name), ", all");
-                unary::<false>(name, 1, ($low, $high), largest, function::$name, $reference);
+                unary::<false, false>(name, 1, ($low, $high), largest, function::$name, $reference);
             })*
         }
         /// The functions under test, which have the names of the tests.
@@ -175,6 +175,31 @@ unary! {
     asin in [-HALF_PI, HALF_PI] => f64::asin;
     acos in [0.0, std::f32::consts::PI] => f64::acos;
     atan in [-HALF_PI, HALF_PI] => f64::atan;
+}
+
+/// Functions that look up tables where the target has an instruction for it.
+mod by_tables {
+    use super::*;
+
+    fn reference(x: f64) -> f64 {
+        if x == f64::NEG_INFINITY { -0.0 } else { x * cdf(x) }
+    }
+
+    #[test]
+    fn gelu_sampled() {
+        unary::<false, true>("gelu by tables", STRIDE, (-0.17, INF), INF, gelu, reference);
+    }
+
+    #[test]
+    fn gelu_flushed() {
+        unary::<true, true>("gelu by tables, flushed", STRIDE_FLUSHED, (-0.17, INF), INF, gelu, reference);
+    }
+
+    #[test]
+    #[ignore = "takes minutes"]
+    fn gelu_all() {
+        unary::<false, true>("gelu by tables, all", 1, (-0.17, INF), INF, gelu, reference);
+    }
 }
 
 fn cdf(x: f64) -> f64 {

@@ -2,16 +2,16 @@
 
 use std::cell::Cell;
 
-use super::super::Lanes;
+use super::super::{Lanes, Lookup};
 
 /// One lane that counts its operations (constants are free). With `FLUSH`, arithmetic and compares
-/// take subnormal arguments and results for zeros of their sign, as x86 does under FTZ and DAZ.
+/// take subnormal arguments and results for zeros of their sign, as x86 does under FTZ and DAZ. With `TABLES`, it looks them up.
 #[derive(Default)]
-pub struct Scalar<const FLUSH: bool> {
+pub struct Scalar<const FLUSH: bool, const TABLES: bool = false> {
     operations: Cell<usize>,
 }
 
-impl<const FLUSH: bool> Scalar<FLUSH> {
+impl<const FLUSH: bool, const TABLES: bool> Scalar<FLUSH, TABLES> {
     /// Operations done so far.
     pub fn operations(&self) -> usize {
         self.operations.get()
@@ -35,7 +35,7 @@ impl<const FLUSH: bool> Scalar<FLUSH> {
     }
 }
 
-impl<const FLUSH: bool> Lanes for Scalar<FLUSH> {
+impl<const FLUSH: bool, const TABLES: bool> Lanes for Scalar<FLUSH, TABLES> {
     type Value = u32;
     type Mask = bool;
 
@@ -153,5 +153,8 @@ impl<const FLUSH: bool> Lanes for Scalar<FLUSH> {
     }
     fn to_float(&self, a: u32) -> u32 {
         self.count((a.cast_signed() as f32).to_bits())
+    }
+    fn lookup(&self) -> Option<Lookup<Self>> {
+        TABLES.then_some(|lane, table, index| lane.count(table[index as usize % table.len()]))
     }
 }

@@ -17,9 +17,12 @@ fn same(got: u32, want: f32) -> bool {
 macro_rules! exact {
     ($($name:ident: $($x:expr => $want:expr),*;)*) => { $($({
         let x: f32 = $x;
-        let got = $name(&Scalar::<false>::default(), x.to_bits());
-        let value = f32::from_bits(got);
-        assert!(same(got, $want), "{}({x:e}) is {value:e}, not {:e}", stringify!($name), $want);
+        let computed = $name(&Scalar::<false>::default(), x.to_bits());
+        let looked_up = $name(&Scalar::<false, true>::default(), x.to_bits());
+        for got in [computed, looked_up] {
+            let value = f32::from_bits(got);
+            assert!(same(got, $want), "{}({x:e}) is {value:e}, not {:e}", stringify!($name), $want);
+        }
     })*)* };
 }
 

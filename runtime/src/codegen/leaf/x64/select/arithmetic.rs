@@ -4,7 +4,7 @@ use super::{Selector, Source};
 use crate::codegen::leaf::x64::Form;
 use crate::codegen::leaf::x64::codes::Op;
 use crate::codegen::leaf::x64::machine::{Explicit, MASK, Size, VECTOR};
-use crate::codegen::leaf::{Binary, Compare, Logic, Reduction, Unary, Vector};
+use crate::codegen::leaf::{Binary, Compare, Logic, Reduction, Table, Unary, Vector};
 use iced_x86::Code;
 use regalloc2::{Operand, VReg};
 use smallvec::{SmallVec, smallvec};
@@ -31,17 +31,7 @@ impl Selector {
             Form::Zmm => {
                 let numbers = self.pattern(|lane| 2 * lane as u32);
                 let numbers = self.load_whole(numbers);
-                let to = self.register(VECTOR);
-                let operands = smallvec![
-                    Operand::reg_reuse_def(to, 1),
-                    Operand::reg_use(numbers),
-                    Operand::reg_use(a),
-                    Operand::reg_use(b)
-                ];
-                let explicit = [0, 2, 3].into_iter().map(|i| Explicit::Register(i, Size::Full)).collect();
-                let code = Code::EVEX_Vpermi2ps_zmm_k1z_zmm_zmmm512b32;
-                self.push_code(code, explicit, operands);
-                to
+                self.pick_lanes(numbers, a, Source::Register(b))
             }
             Form::Ymm => {
                 let both =
@@ -60,6 +50,28 @@ impl Selector {
                 to
             }
         }
+    }
+
+    /// The lanes of two registers that the low five bits of `numbers` say: first those of `low`, from 16 on those of `high`.
+    fn pick_lanes(&mut self, numbers: VReg, low: VReg, high: Source) -> VReg {
+        let to = self.register(VECTOR);
+        let mut operands = smallvec![Operand::reg_reuse_def(to, 1), Operand::reg_use(numbers), Operand::reg_use(low)];
+        let high = Self::last(high, &mut operands, Size::Full);
+        let explicit = smallvec![Explicit::Register(0, Size::Full), Explicit::Register(2, Size::Full), high];
+        self.push_code(Code::EVEX_Vpermi2ps_zmm_k1z_zmm_zmmm512b32, explicit, operands);
+        to
+    }
+
+    pub(super) fn lookup(&mut self, table: &Table, index: VReg) -> VReg {
+        debug_assert_eq!(self.form, Form::Zmm, "the writer offers tables for these vectors alone");
+        let [low, high] = [0, 16].map(|from| self.pattern(|lane| table[from + lane]));
+        let Source::Constant { number, .. } = low else { unreachable!("patterns are constants") };
+        let register = match self.table {
+            Some((known, register)) if known == number => register,
+            _ => self.load_whole(low),
+        };
+        self.table = Some((number, register));
+        self.pick_lanes(index, register, high)
     }
 
     pub(super) fn unary(&mut self, op: Unary, a: Vector) -> VReg {
