@@ -9,6 +9,9 @@ use fusewright_ir::plan;
 use fusewright_ir::plan::edges;
 use smallvec::SmallVec;
 
+/// Rows that are gathered are asked for so many steps before: about the time that it takes to read one from the last-level cache.
+const ROWS_AHEAD: i64 = 16;
+
 impl Builder<'_> {
     pub(super) fn load(&mut self, form: &Linear, buffer: BufferId, point: &Point, lanes: Lanes) -> Vector {
         let address = self.address(form, buffer, point);
@@ -242,6 +245,10 @@ impl Builder<'_> {
             return self.writer.load(kept, access);
         }
         let from = self.address(form, buffer, point);
+        // The innermost loop is the last; no processor sees by itself what rows far apart come next.
+        if let Some(&(_, bytes)) = from.terms.last() {
+            self.writer.prefetch(Address { offset: from.offset + ROWS_AHEAD * bytes, ..from.clone() });
+        }
         let vector = self.writer.load(from, access);
         self.writer.store(vector, kept, access, false);
         vector
