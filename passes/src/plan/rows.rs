@@ -7,8 +7,9 @@
 use super::draft::{Draft, DraftBuffer};
 use super::layout::{Contraction, contractions};
 use super::machine::Machine;
+use super::schedule::{MANY_PAGES, MOST_POINTS, WORTH_GATHERING};
 use fusewright_ir::kernel::{Affine, Axis, BufferId, Index, Kernel, Role, Scalar};
-use fusewright_ir::plan::access::{any_depends, with_forms, with_scalars};
+use fusewright_ir::plan::access::{Read, any_depends, with_forms, with_scalars};
 
 /// Vectors along a row below which channels are as good: the last vector is then hardly ever half empty.
 const LONG_ROW: u32 = 8;
@@ -123,7 +124,7 @@ pub fn long_row(
 }
 
 /// Whether an axis of this length, if it lies innermost in what a contraction reads and writes, is better than its channels for
-/// vectors: they are full, share their weights, and are read again and again from a cache.
+/// vectors: they are full, share their weights, and are read again and again from a cache, or from where they are gathered.
 fn is_long_row(
     draft: &Draft,
     kernel: &Kernel,
@@ -137,7 +138,18 @@ fn is_long_row(
         && kernel.stores.iter().all(|store| ends(&store.at))
         && !contraction.weight.iter().any(|weight| any_depends(weight.at, row))
         && length >= (LONG_ROW * machine.vector_lanes) as usize
-        && draft.buffer(read.buffer).bytes() <= machine.l3_bytes / 4
+        && (draft.buffer(read.buffer).bytes() <= machine.far_bytes() || is_gathered(kernel, contraction))
+}
+
+/// Whether so many channels go in and come out that long rows of a large image are gathered.
+fn is_gathered(kernel: &Kernel, contraction: &Contraction) -> bool {
+    let own = |axis: &u32| {
+        let moves = |side: &[Read]| side.iter().any(|read| any_depends(read.at, Axis(*axis)));
+        moves(&contraction.weight) && !moves(&contraction.activation)
+    };
+    let out: usize = (0..kernel.outer.len() as u32).filter(own).map(|axis| kernel.outer[axis as usize]).product();
+    let most = kernel.folds.iter().map(|fold| fold.inner.iter().product::<usize>()).max();
+    most.is_some_and(|rows| rows as u64 >= MANY_PAGES) && out >= WORTH_GATHERING * MOST_POINTS as usize
 }
 
 /// Joins axes wherever that can be done and is of use. Gives the [`common_dims`] of what comes of it.

@@ -271,7 +271,8 @@ impl Facts<'_> {
 
     /// Whether what a fold reads along the vectors is better put side by side by the first tile that reads it. Where its rows lie in
     /// more pages than the processor knows the places of, each of them costs a look at the table of the second level, and a
-    /// step of a small tile takes no longer than that; rows that lie a power of two apart even push each other out of a cache.
+    /// step of a small tile takes no longer than that; rows that lie a power of two apart even push each other out of a cache. What
+    /// is far is asked for as it is gathered.
     fn is_better_gathered(&self, schedule: &Schedule, machine: &Machine) -> bool {
         let (Some(Vector::Outer { axis, lanes }), Some(gathered)) = (schedule.vector, gathered(self.kernel, schedule))
         else {
@@ -288,7 +289,8 @@ impl Facts<'_> {
         let distances = gathered.rows.iter().filter_map(|&(axis, _)| self.stride(read, axis));
         let distance = 4 * distances.map(i64::unsigned_abs).filter(|&step| step > 0).min().unwrap_or(0);
         let pages = rows as u64 * distance.min(PAGE_BYTES) / PAGE_BYTES;
-        cycles < PAGE_CYCLES && tiles >= WORTH_GATHERING && pages >= MANY_PAGES
+        let is_far = self.draft.buffer(read.buffer).bytes() > machine.far_bytes();
+        (cycles < PAGE_CYCLES || is_far) && tiles >= WORTH_GATHERING && pages >= MANY_PAGES
     }
 
     /// Where some load of a kernel that folds nothing is not contiguous along `vector`: the axis along which it is. Squares
@@ -576,7 +578,7 @@ const MOST_SCALARS: usize = 8;
 const MOST_SQUARES: usize = 4;
 
 /// The most points of a tile's second axis: the first-level cache has eight ways, and rows may lie 4 KiB apart.
-const MOST_POINTS: u32 = 8;
+pub const MOST_POINTS: u32 = 8;
 
 /// Cycles until a sum can be added to again: four, and one for what is late.
 const LATENCY: f64 = 5.0;
@@ -587,13 +589,13 @@ const L2_BYTES_A_CYCLE: f64 = 24.0;
 /// Bytes of a small page of memory, and pages that may be more than a processor finds at once: the tables of the first level have
 /// 64 entries or some more, and weights and results are in others.
 const PAGE_BYTES: u64 = 4096;
-const MANY_PAGES: u64 = 32;
+pub const MANY_PAGES: u64 = 32;
 
 /// Cycles that it takes to find a page that is not among those.
 const PAGE_CYCLES: f64 = 8.0;
 
 /// Tiles that read the same, from which on it is worth to gather it.
-const WORTH_GATHERING: usize = 4;
+pub const WORTH_GATHERING: usize = 4;
 
 /// What a load of one element into all lanes costs, in loads of a vector: many machines need a shuffle.
 const BROADCAST: f64 = 1.5;
