@@ -42,7 +42,9 @@ pub fn place(draft: Draft, options: &PlanOptions) -> Plan {
             }
         }
         last = kernel.band;
-        if let Some(gathered) = gathered(&named.kernel, &schedule).filter(|_| schedule.gather) {
+        if schedule.gather
+            && let Some(gathered) = gathered(&named.kernel, &schedule)
+        {
             plan.scratch_bytes = plan.scratch_bytes.max((4 * gathered.elements as u64).next_multiple_of(ALIGNMENT));
         }
         let step = Step { nodes: named.nodes, about: named.about, kernel: named.kernel, schedule };

@@ -48,7 +48,10 @@ pub fn lane_axis(recipe: &Recipe) -> Option<(Axis, Edges)> {
 
 /// The loop whose first tile gathers, where the schedule says so and vectors are read one element behind the other.
 pub fn may_gather(recipe: &Recipe, lane: Axis, edges: &Edges) -> Option<Axis> {
-    let gathered = gathered(&recipe.kernel, &recipe.schedule).filter(|_| recipe.schedule.gather && edges.is_empty())?;
+    if !recipe.schedule.gather || !edges.is_empty() {
+        return None;
+    }
+    let gathered = gathered(&recipe.kernel, &recipe.schedule)?;
     let form = linear(recipe, lane, gathered.read.buffer, gathered.read.at)?;
     (form.lane_step == 1 && !form.padded).then_some(gathered.again)
 }
