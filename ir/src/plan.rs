@@ -270,8 +270,11 @@ pub struct Schedule {
 }
 
 /// The loops of a fold are written out where its steps times the vectors of a tile are no more than this: overlapping
-/// windows then read an element once.
-pub const UNROLLED_POINTS: usize = 160;
+/// windows then read an element once. More where all sums of a tile take the same numbers times elements of their own, as
+/// those of a depthwise convolution along rows do: then every element goes to many sums.
+pub fn most_unrolled(same_factors: bool) -> usize {
+    if same_factors { 800 } else { 160 }
+}
 
 /// Which points share a vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

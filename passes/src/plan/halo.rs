@@ -10,9 +10,11 @@ use super::layout::innermost;
 use super::machine::Machine;
 use super::schedule::schedule;
 use fusewright_ir::kernel::build::Operand;
-use fusewright_ir::kernel::{Affine, Axis, BufferId, Index, Kernel, KernelBuilder, Literal, Role, Scalar, ScalarId};
+use fusewright_ir::kernel::{
+    Affine, Axis, BinaryOp, BufferId, FoldKind, Index, Kernel, KernelBuilder, Literal, Role, Scalar, ScalarId,
+};
 use fusewright_ir::plan::Layout;
-use fusewright_ir::plan::access::{Read, plain, reads, with_scalars};
+use fusewright_ir::plan::access::{Read, any_depends, plain, reads, with_scalars};
 use smallvec::SmallVec;
 
 /// Loads of one buffer that find one value beyond its edges.
@@ -33,9 +35,10 @@ const SMALL_BYTES: u64 = 256 << 10;
 /// code (`fusewright_ir::plan::edges`).
 const COPY_PAYS: u64 = 16;
 
-/// Copies of more bytes than caches hold pay less.
+/// Copies pay less of more bytes than caches hold, and for sums of one window each, as those of depthwise convolutions: they
+/// read every element once for many sums.
 const LARGE_BYTES: u64 = 8 << 20;
-const LARGE_COPY_PAYS: u64 = 64;
+const SELDOM_PAYS: u64 = 64;
 
 /// Gives buffers the halos that their readers want.
 pub fn widen(draft: &mut Draft) {
@@ -105,9 +108,22 @@ fn may_grow(draft: &Draft, id: BufferId, widths: &[(u32, u32)]) -> bool {
 
 fn copy_pays(draft: &Draft, id: BufferId, need: &Need) -> bool {
     let buffer = draft.buffer(id);
-    let pays = if buffer.bytes() > LARGE_BYTES { LARGE_COPY_PAYS } else { COPY_PAYS };
+    let seldom =
+        buffer.bytes() > LARGE_BYTES || need.loads.iter().all(|&(k, _)| sums_windows(draft.kernels[k].kernel()));
+    let pays = if seldom { SELDOM_PAYS } else { COPY_PAYS };
     let changes = !buffer.is_constant() && buffer.layout.block.is_none();
     changes && need.points >= pays.saturating_mul(buffer.elements())
+}
+
+/// Whether a kernel adds products, and no two of its results read the same window.
+fn sums_windows(kernel: &Kernel) -> bool {
+    let [fold] = &kernel.folds[..] else { return false };
+    let is_product = matches!(kernel.body.get(fold.value), Scalar::Binary(BinaryOp::Mul, ..));
+    let is_own = |read: &Read| {
+        let outer = kernel.outer.iter().enumerate();
+        outer.filter(|(_, extent)| **extent > 1).all(|(axis, _)| any_depends(&read.at, Axis(axis as u32)))
+    };
+    fold.kind == FoldKind::Sum && is_product && reads(kernel).iter().filter(|read| read.outside.is_some()).all(is_own)
 }
 
 fn surround(draft: &mut Draft, id: BufferId, need: &Need) {

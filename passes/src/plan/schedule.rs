@@ -6,7 +6,7 @@ use super::pack::{movable, packable};
 use fusewright_ir::kernel::{Axis, Combine, FoldKind, Kernel, ScalarId};
 use fusewright_ir::plan::access::{Part, Read, alternating, any_depends, gathered, is_proven, plain, reads, stride};
 use fusewright_ir::plan::edges::Edges;
-use fusewright_ir::plan::{Schedule, UNROLLED_POINTS, Vector};
+use fusewright_ir::plan::{Schedule, Vector, most_unrolled};
 use fusewright_ir::tensor::DType;
 use smallvec::SmallVec;
 use std::cmp::Reverse;
@@ -502,13 +502,22 @@ impl Estimate<'_> {
         lanes / self.machine.vector_lanes
     }
 
+    /// Whether all sums of a tile take the same numbers times elements of their own.
+    fn has_same_factors(&self, points: &[(Axis, u32)]) -> bool {
+        let axes = points.iter().map(|(axis, _)| *axis).chain([self.vector]);
+        self.reads.iter().filter(|read| axes.clone().any(|axis| any_depends(read.at, axis))).count() == 1
+    }
+
     /// Whether all is in registers: beside the sums a row of vectors and, where instructions cannot read one element for all
     /// lanes, that element.
     fn fits(&self, lanes: u32, points: &[(Axis, u32)]) -> bool {
+        // The numbers that all sums take have the other half of the registers.
+        let most = if self.has_same_factors(points) { self.machine.registers / 2 } else { u32::MAX };
         let (vectors, points) = (self.vectors(lanes), points.iter().map(|(_, n)| n).product::<u32>());
         let operands = vectors + u32::from(self.machine.registers < 32);
         let accumulators = (self.machine.accumulators / self.parts).max(1);
         let is_too_large = vectors * points > accumulators
+            || (points > 1 && vectors * points > most)
             || (points > 1 && vectors * points * self.parts + operands > self.machine.registers);
         !is_too_large || (vectors, points) == (1, 1)
     }
@@ -544,7 +553,7 @@ impl Estimate<'_> {
         let all: u32 = points.iter().map(|(_, n)| n).product();
         let is_far = 4 * u64::from(lanes) * self.steps as u64 > self.machine.l1_bytes / 2;
         let fetching = if is_far { f64::from(4 * lanes) / L2_BYTES_A_CYCLE } else { 0.0 };
-        let written_out = self.steps * (all * vectors) as usize <= UNROLLED_POINTS;
+        let written_out = self.steps * (all * vectors) as usize <= most_unrolled(self.has_same_factors(points));
         let loads: f64 = self
             .reads
             .iter()
@@ -569,7 +578,7 @@ const WORTH_TWO: f64 = 1.02;
 const LARGE_FOLD: usize = 1024;
 
 /// Windows of so many elements are written out, so that neighbours share what they read.
-const MOST_WINDOW: usize = 32;
+const MOST_WINDOW: usize = 64;
 
 /// The most results of a kernel that runs once, one by one.
 const MOST_SCALARS: usize = 8;

@@ -534,7 +534,7 @@ impl Builder<'_> {
         let scalar = |root: &ScalarId| self.recipe.kernel.body.get(*root);
         let most = match roots.iter().all(|root| matches!(scalar(root), Scalar::Const(_))) {
             true => CHAINS,
-            false => plan::UNROLLED_POINTS,
+            false => plan::most_unrolled(roots.iter().all(|&root| self.has_same_factors(root))),
         };
         if extent == 1 || written_out || steps * self.points().len() <= most {
             let mut carried = starts.to_vec();
@@ -553,6 +553,15 @@ impl Builder<'_> {
         let next = self.loops(inner, rest, roots, &inside, body);
         self.scopes.pop();
         self.writer.end_loop(id, extent as u64, starts, &inside, &next)
+    }
+
+    /// Whether all sums of a tile add the same numbers times elements of their own.
+    fn has_same_factors(&self, root: ScalarId) -> bool {
+        let Scalar::Binary(BinaryOp::Mul, a, b) = self.recipe.kernel.body.get(root) else { return false };
+        let in_tile = |axis: usize| axis == self.lane.0 as usize || self.tile[axis] > 1;
+        let tile = (0..self.n_outer()).filter(|&axis| in_tile(axis)).fold(0u64, |bits, axis| bits | 1 << axis);
+        let moves = |id: &ScalarId| self.depends[id.0 as usize] & tile != 0;
+        !self.lane_is_inner() && moves(a) != moves(b)
     }
 
     /// Runs over an inner lane axis of `extent`: `chains` vectors a step, then the rest. `body` handles one vector.

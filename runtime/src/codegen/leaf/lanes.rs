@@ -341,59 +341,73 @@ impl Writer {
 /// An order of these instructions for [`Writer::add_by_element`], where there is one and it is worth it.
 fn by_element(run: &[Inst], registers: usize) -> Option<Vec<usize>> {
     let mut given: FxHashMap<Vector, usize> = FxHashMap::default();
-    let mut elements: Vec<&Address> = Vec::new();
-    let mut sums: Vec<(i64, usize)> = Vec::new();
-    let mut offsets: FxHashMap<usize, i64> = FxHashMap::default();
-    let mut n_sums = 0;
+    // For sums the element that was added last, for others the first that they are made of, by place in memory.
+    let mut elements: Vec<Option<i64>> = Vec::new();
+    let mut rows: Option<&Address> = None;
+    let (mut sums, mut n_sums, mut n_elements) = (Vec::new(), 0, 0);
     for (i, inst) in run.iter().enumerate() {
-        match inst {
-            Inst::Load { to, from, access } => {
-                given.insert(*to, i);
-                if *access != Access::Broadcast {
-                    elements.push(from);
+        let of = |vector: Vector| given.get(&vector).and_then(|&i: &usize| elements[i]);
+        let is_sum = |vector: Vector| given.get(&vector).is_some_and(|&i| matches!(run[i], Inst::Fma { .. }));
+        let (to, element) = match inst {
+            Inst::Load { to, access: Access::Broadcast, .. } => (to, None),
+            Inst::Load { to, from, .. } => {
+                let first = *rows.get_or_insert(from);
+                if (first.base, &first.terms) != (from.base, &from.terms) {
+                    return None;
                 }
+                (to, Some(from.offset))
             }
+            Inst::Evens { to, a, b } | Inst::Blend { to, a, b, .. } => (to, of(*a).into_iter().chain(of(*b)).min()),
+            Inst::Fma { a, b, .. } if is_sum(*a) || is_sum(*b) => return None,
             Inst::Fma { to, a, b, c } => {
-                let element = |vector| match given.get(vector).map(|&i| &run[i]) {
-                    Some(Inst::Load { from, access, .. }) if *access != Access::Broadcast => Some(from.offset),
-                    _ => None,
-                };
-                let offset = match (element(a), element(b)) {
-                    (Some(offset), None) | (None, Some(offset)) => offset,
-                    // A number in the place of an element outside.
-                    (None, None) => given.get(c).and_then(|i| offsets.get(i)).copied().unwrap_or(i64::MIN),
+                n_sums += usize::from(!is_sum(*c));
+                let element = match (of(*a), of(*b)) {
                     (Some(_), Some(_)) => return None,
+                    (Some(element), None) | (None, Some(element)) => element,
+                    // A number in the place of an element outside.
+                    (None, None) => of(*c).unwrap_or(i64::MIN),
                 };
-                n_sums += usize::from(!given.contains_key(c));
-                given.insert(*to, i);
-                offsets.insert(i, offset);
-                sums.push((offset, i));
+                sums.push((element, i));
+                (to, Some(element))
             }
             _ => return None,
-        }
+        };
+        n_elements += usize::from(element.is_some() && !matches!(inst, Inst::Fma { .. }));
+        given.insert(*to, i);
+        elements.push(element);
     }
-    let is_alike = |from: &&Address| from.base == elements[0].base && from.terms == elements[0].terms;
-    if elements.len() + n_sums < registers || !elements.iter().all(is_alike) {
+    if n_elements + n_sums < registers {
         return None;
     }
-    sums.sort_by_key(|&(offset, _)| offset);
-    let mut order = Vec::new();
-    let mut is_placed = vec![false; run.len()];
-    for (_, sum) in sums {
-        let Inst::Fma { a, b, c, .. } = &run[sum] else { return None };
-        for factor in [a, b] {
-            if let Some(&i) = given.get(factor).filter(|&&i| !is_placed[i]) {
-                let Inst::Load { .. } = run[i] else { return None };
-                is_placed[i] = true;
-                order.push(i);
+    sums.sort_by_key(|&(element, _)| element);
+    let mut order = Order { run, given, is_placed: vec![false; run.len()], placed: Vec::with_capacity(run.len()) };
+    sums.into_iter().all(|(_, sum)| order.place(sum)).then_some(order.placed)
+}
+
+/// Instructions of a run, one after the other.
+struct Order<'a> {
+    run: &'a [Inst],
+    given: FxHashMap<Vector, usize>,
+    is_placed: Vec<bool>,
+    placed: Vec<usize>,
+}
+
+impl Order<'_> {
+    /// Places an instruction behind those that it needs. Whether it may be: sums that it adds to have their place, as another
+    /// order within a sum would be another result.
+    fn place(&mut self, i: usize) -> bool {
+        let mut needed: SmallVec<[usize; 3]> = SmallVec::new();
+        self.run[i]
+            .vectors(&mut |vector| needed.extend(self.given.get(&vector).copied().filter(|&i| !self.is_placed[i])));
+        for needed in needed {
+            if matches!(self.run[needed], Inst::Fma { .. }) || !self.place(needed) {
+                return false;
             }
         }
-        // Another order within a sum would be another result.
-        if given.get(c).is_some_and(|&i| !is_placed[i]) {
-            return None;
+        if !self.is_placed[i] {
+            self.is_placed[i] = true;
+            self.placed.push(i);
         }
-        is_placed[sum] = true;
-        order.push(sum);
+        true
     }
-    Some(order)
 }

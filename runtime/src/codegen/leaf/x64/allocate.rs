@@ -5,16 +5,16 @@ use super::machine::{Function, GENERAL, MASK, VECTOR};
 use regalloc2::{Algorithm, Ctx, MachineEnv, Output, PReg, PRegSet, RegallocOptions};
 
 /// The general-purpose registers that carry the first parameters (System V ABI, section 3.2.3): rdi, rsi, rdx, rcx, r8, r9.
-pub const PARAMETERS: [usize; 6] = [7, 6, 2, 1, 8, 9];
+pub const PARAMETERS: [u8; 6] = [7, 6, 2, 1, 8, 9];
 
 /// rax: never allocated, free within an instruction.
-pub const SCRATCH: usize = 0;
+pub const SCRATCH: u8 = 0;
 
 /// rbx, r12 to r15: the caller's.
-pub const CALLEE_SAVED: [usize; 5] = [3, 12, 13, 14, 15];
+pub const CALLEE_SAVED: [u8; 5] = [3, 12, 13, 14, 15];
 
 /// r10 and r11, which the caller does not expect to be kept either.
-const OTHER: [usize; 2] = [10, 11];
+const OTHER: [u8; 2] = [10, 11];
 
 /// Gives the virtual registers of one function after the other their places, in memory that it keeps.
 pub struct Allocator {
@@ -26,12 +26,12 @@ pub struct Allocator {
 impl Allocator {
     /// For the registers of one form.
     pub fn new(form: Form) -> Allocator {
-        let set = |class, registers: &[usize]| {
-            registers.iter().fold(PRegSet::empty(), |set, &register| set.with(PReg::new(register, class)))
+        let set = |class, registers: &[u8]| {
+            registers.iter().fold(PRegSet::empty(), |set, &register| set.with(PReg::new(register.into(), class)))
         };
-        let vectors: Vec<usize> = (0..form.registers()).collect();
-        let caller: Vec<usize> = PARAMETERS.iter().chain(&OTHER).copied().collect();
-        let masks: &[usize] = if form == Form::Zmm { &[1, 2, 3, 4, 5, 6, 7] } else { &[] };
+        let vectors: Vec<u8> = (0..form.registers() as u8).collect();
+        let caller: Vec<u8> = PARAMETERS.iter().chain(&OTHER).copied().collect();
+        let masks: &[u8] = if form == Form::Zmm { &[1, 2, 3, 4, 5, 6, 7] } else { &[] };
         let env = MachineEnv {
             preferred_regs_by_class: [set(GENERAL, &caller), set(VECTOR, &vectors), set(MASK, masks)],
             non_preferred_regs_by_class: [set(GENERAL, &CALLEE_SAVED), PRegSet::empty(), PRegSet::empty()],

@@ -1,72 +1,146 @@
-//! The encodings of each operation, one for each form.
+//! The encodings of each operation, as the manual lists them.
 
 use super::Form;
-use iced_x86::Code;
+use super::encoding::Encoding;
+use super::encoding::Order::{M, MR, MVR, O, RM, RVM, VM, ZO};
+use super::encoding::Tuple::{Full, FullMem, Tuple1Scalar, Tuple4};
 
 macro_rules! operations {
-    ($($name:ident: $zmm:ident, $ymm:ident;)*) => {
+    ($($name:ident: $order:ident $tuple:ident, $zmm:literal, $ymm:literal;)*) => {
         /// An operation on vectors that both forms have. The last operand may be in memory.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Op { $($name,)* }
 
+        #[cfg(test)]
+        impl Op {
+            /// All of them.
+            pub const ALL: &[Op] = &[$(Op::$name,)*];
+        }
+
         /// The encoding of an operation.
-        pub fn code(op: Op, form: Form) -> Code {
+        pub fn encoding(op: Op, form: Form) -> Encoding {
             match (op, form) {
-                $((Op::$name, Form::Zmm) => Code::$zmm, (Op::$name, Form::Ymm) => Code::$ymm,)*
+                $(
+                    (Op::$name, Form::Zmm) => const { Encoding::evex($zmm, $order, $tuple) },
+                    (Op::$name, Form::Ymm) => const { Encoding::new($ymm, $order) },
+                )*
             }
         }
     };
 }
 
 operations! {
-    Add: EVEX_Vaddps_zmm_k1z_zmm_zmmm512b32_er, VEX_Vaddps_ymm_ymm_ymmm256;
-    Sub: EVEX_Vsubps_zmm_k1z_zmm_zmmm512b32_er, VEX_Vsubps_ymm_ymm_ymmm256;
-    Mul: EVEX_Vmulps_zmm_k1z_zmm_zmmm512b32_er, VEX_Vmulps_ymm_ymm_ymmm256;
-    Div: EVEX_Vdivps_zmm_k1z_zmm_zmmm512b32_er, VEX_Vdivps_ymm_ymm_ymmm256;
-    Max: EVEX_Vmaxps_zmm_k1z_zmm_zmmm512b32_sae, VEX_Vmaxps_ymm_ymm_ymmm256;
-    Min: EVEX_Vminps_zmm_k1z_zmm_zmmm512b32_sae, VEX_Vminps_ymm_ymm_ymmm256;
-    Sqrt: EVEX_Vsqrtps_zmm_k1z_zmmm512b32_er, VEX_Vsqrtps_ymm_ymmm256;
-    RoundTo: EVEX_Vrndscaleps_zmm_k1z_zmmm512b32_imm8_sae, VEX_Vroundps_ymm_ymmm256_imm8;
+    Add: RVM Full, "EVEX.512.0F.W0 58 /r", "VEX.256.0F.WIG 58 /r";
+    Sub: RVM Full, "EVEX.512.0F.W0 5C /r", "VEX.256.0F.WIG 5C /r";
+    Mul: RVM Full, "EVEX.512.0F.W0 59 /r", "VEX.256.0F.WIG 59 /r";
+    Div: RVM Full, "EVEX.512.0F.W0 5E /r", "VEX.256.0F.WIG 5E /r";
+    Max: RVM Full, "EVEX.512.0F.W0 5F /r", "VEX.256.0F.WIG 5F /r";
+    Min: RVM Full, "EVEX.512.0F.W0 5D /r", "VEX.256.0F.WIG 5D /r";
+    Sqrt: RM Full, "EVEX.512.0F.W0 51 /r", "VEX.256.0F.WIG 51 /r";
+    RoundTo: RM Full, "EVEX.512.66.0F3A.W0 08 /r ib", "VEX.256.66.0F3A.WIG 08 /r ib";
     // d = d * a + b, d = a * b + d, d = d * b + a.
-    Fma213: EVEX_Vfmadd213ps_zmm_k1z_zmm_zmmm512b32_er, VEX_Vfmadd213ps_ymm_ymm_ymmm256;
-    Fma231: EVEX_Vfmadd231ps_zmm_k1z_zmm_zmmm512b32_er, VEX_Vfmadd231ps_ymm_ymm_ymmm256;
-    Fma132: EVEX_Vfmadd132ps_zmm_k1z_zmm_zmmm512b32_er, VEX_Vfmadd132ps_ymm_ymm_ymmm256;
-    IAdd: EVEX_Vpaddd_zmm_k1z_zmm_zmmm512b32, VEX_Vpaddd_ymm_ymm_ymmm256;
-    ISub: EVEX_Vpsubd_zmm_k1z_zmm_zmmm512b32, VEX_Vpsubd_ymm_ymm_ymmm256;
-    IMul: EVEX_Vpmulld_zmm_k1z_zmm_zmmm512b32, VEX_Vpmulld_ymm_ymm_ymmm256;
-    MulEven: EVEX_Vpmuludq_zmm_k1z_zmm_zmmm512b64, VEX_Vpmuludq_ymm_ymm_ymmm256;
-    And: EVEX_Vpandd_zmm_k1z_zmm_zmmm512b32, VEX_Vpand_ymm_ymm_ymmm256;
-    Or: EVEX_Vpord_zmm_k1z_zmm_zmmm512b32, VEX_Vpor_ymm_ymm_ymmm256;
-    Xor: EVEX_Vpxord_zmm_k1z_zmm_zmmm512b32, VEX_Vpxor_ymm_ymm_ymmm256;
-    ShiftLeft: EVEX_Vpslld_zmm_k1z_zmmm512b32_imm8, VEX_Vpslld_ymm_ymm_imm8;
-    ShiftRight: EVEX_Vpsrld_zmm_k1z_zmmm512b32_imm8, VEX_Vpsrld_ymm_ymm_imm8;
-    ShiftRightSigned: EVEX_Vpsrad_zmm_k1z_zmmm512b32_imm8, VEX_Vpsrad_ymm_ymm_imm8;
-    ShiftRight64: EVEX_Vpsrlq_zmm_k1z_zmmm512b64_imm8, VEX_Vpsrlq_ymm_ymm_imm8;
-    ShiftLeft64: EVEX_Vpsllq_zmm_k1z_zmmm512b64_imm8, VEX_Vpsllq_ymm_ymm_imm8;
-    ToFloat: EVEX_Vcvtdq2ps_zmm_k1z_zmmm512b32_er, VEX_Vcvtdq2ps_ymm_ymmm256;
-    Load: EVEX_Vmovups_zmm_k1z_zmmm512, VEX_Vmovups_ymm_ymmm256;
-    Store: EVEX_Vmovups_zmmm512_k1z_zmm, VEX_Vmovups_ymmm256_ymm;
-    Move: EVEX_Vmovaps_zmm_k1z_zmmm512, VEX_Vmovaps_ymm_ymmm256;
-    Broadcast: EVEX_Vbroadcastss_zmm_k1z_xmmm32, VEX_Vbroadcastss_ymm_m32;
-    BroadcastLane: EVEX_Vpbroadcastd_zmm_k1z_xmmm32, VEX_Vpbroadcastd_ymm_xmmm32;
+    Fma213: RVM Full, "EVEX.512.66.0F38.W0 A8 /r", "VEX.256.66.0F38.W0 A8 /r";
+    Fma231: RVM Full, "EVEX.512.66.0F38.W0 B8 /r", "VEX.256.66.0F38.W0 B8 /r";
+    Fma132: RVM Full, "EVEX.512.66.0F38.W0 98 /r", "VEX.256.66.0F38.W0 98 /r";
+    IAdd: RVM Full, "EVEX.512.66.0F.W0 FE /r", "VEX.256.66.0F.WIG FE /r";
+    ISub: RVM Full, "EVEX.512.66.0F.W0 FA /r", "VEX.256.66.0F.WIG FA /r";
+    IMul: RVM Full, "EVEX.512.66.0F38.W0 40 /r", "VEX.256.66.0F38.WIG 40 /r";
+    MulEven: RVM Full, "EVEX.512.66.0F.W1 F4 /r", "VEX.256.66.0F.WIG F4 /r";
+    And: RVM Full, "EVEX.512.66.0F.W0 DB /r", "VEX.256.66.0F.WIG DB /r";
+    Or: RVM Full, "EVEX.512.66.0F.W0 EB /r", "VEX.256.66.0F.WIG EB /r";
+    Xor: RVM Full, "EVEX.512.66.0F.W0 EF /r", "VEX.256.66.0F.WIG EF /r";
+    ShiftLeft: VM Full, "EVEX.512.66.0F.W0 72 /6 ib", "VEX.256.66.0F.WIG 72 /6 ib";
+    ShiftRight: VM Full, "EVEX.512.66.0F.W0 72 /2 ib", "VEX.256.66.0F.WIG 72 /2 ib";
+    ShiftRightSigned: VM Full, "EVEX.512.66.0F.W0 72 /4 ib", "VEX.256.66.0F.WIG 72 /4 ib";
+    ShiftRight64: VM Full, "EVEX.512.66.0F.W1 73 /2 ib", "VEX.256.66.0F.WIG 73 /2 ib";
+    ShiftLeft64: VM Full, "EVEX.512.66.0F.W1 73 /6 ib", "VEX.256.66.0F.WIG 73 /6 ib";
+    ToFloat: RM Full, "EVEX.512.0F.W0 5B /r", "VEX.256.0F.WIG 5B /r";
+    // Into a mask register, or a vector of ones and zeros.
+    Compare: RVM Full, "EVEX.512.0F.W0 C2 /r ib", "VEX.256.0F.WIG C2 /r ib";
+    Load: RM FullMem, "EVEX.512.0F.W0 10 /r", "VEX.256.0F.WIG 10 /r";
+    Store: MR FullMem, "EVEX.512.0F.W0 11 /r", "VEX.256.0F.WIG 11 /r";
+    Move: RM FullMem, "EVEX.512.0F.W0 28 /r", "VEX.256.0F.WIG 28 /r";
+    Broadcast: RM Tuple1Scalar, "EVEX.512.66.0F38.W0 18 /r", "VEX.256.66.0F38.W0 18 /r";
+    BroadcastLane: RM Tuple1Scalar, "EVEX.512.66.0F38.W0 58 /r", "VEX.256.66.0F38.W0 58 /r";
     // Of two registers: 128 bits each of the first and of the second, by an immediate.
-    Parts: EVEX_Vshuff32x4_zmm_k1z_zmm_zmmm512b32_imm8, VEX_Vperm2f128_ymm_ymm_ymmm256_imm8;
+    Parts: RVM Full, "EVEX.512.66.0F3A.W0 23 /r ib", "VEX.256.66.0F3A.W0 06 /r ib";
     // Within each 128 bits: lanes of two registers in turn, or pairs of lanes.
-    UnpackLow: EVEX_Vunpcklps_zmm_k1z_zmm_zmmm512b32, VEX_Vunpcklps_ymm_ymm_ymmm256;
-    UnpackHigh: EVEX_Vunpckhps_zmm_k1z_zmm_zmmm512b32, VEX_Vunpckhps_ymm_ymm_ymmm256;
-    UnpackLowPairs: EVEX_Vunpcklpd_zmm_k1z_zmm_zmmm512b64, VEX_Vunpcklpd_ymm_ymm_ymmm256;
-    UnpackHighPairs: EVEX_Vunpckhpd_zmm_k1z_zmm_zmmm512b64, VEX_Vunpckhpd_ymm_ymm_ymmm256;
+    UnpackLow: RVM Full, "EVEX.512.0F.W0 14 /r", "VEX.256.0F.WIG 14 /r";
+    UnpackHigh: RVM Full, "EVEX.512.0F.W0 15 /r", "VEX.256.0F.WIG 15 /r";
+    UnpackLowPairs: RVM Full, "EVEX.512.66.0F.W1 14 /r", "VEX.256.66.0F.WIG 14 /r";
+    UnpackHighPairs: RVM Full, "EVEX.512.66.0F.W1 15 /r", "VEX.256.66.0F.WIG 15 /r";
     // Within each 128 bits, by an immediate.
-    Permute: EVEX_Vpermilps_zmm_k1z_zmmm512b32_imm8, VEX_Vpermilps_ymm_ymmm256_imm8;
+    Permute: RM Full, "EVEX.512.66.0F3A.W0 04 /r ib", "VEX.256.66.0F3A.W0 04 /r ib";
     // 128 bits of a vector to a register, and into one.
-    Extract128: EVEX_Vextractf32x4_xmmm128_k1z_zmm_imm8, VEX_Vextractf128_xmmm128_ymm_imm8;
-    Insert128: EVEX_Vinsertf32x4_zmm_k1z_zmm_xmmm128_imm8, VEX_Vinsertf128_ymm_ymm_xmmm128_imm8;
+    Extract128: MR Tuple4, "EVEX.512.66.0F3A.W0 19 /r ib", "VEX.256.66.0F3A.W0 19 /r ib";
+    Insert128: RVM Tuple4, "EVEX.512.66.0F3A.W0 18 /r ib", "VEX.256.66.0F3A.W0 18 /r ib";
     // The low 128 bits, past the caches.
-    StreamLow: EVEX_Vmovntps_m128_xmm, VEX_Vmovntps_m128_xmm;
+    StreamLow: MR FullMem, "EVEX.128.0F.W0 2B /r", "VEX.128.0F.WIG 2B /r";
     // One lane in the low 128 bits.
-    LoadLane: EVEX_Vmovss_xmm_k1z_m32, VEX_Vmovss_xmm_m32;
-    InsertLane: EVEX_Vinsertps_xmm_xmm_xmmm32_imm8, VEX_Vinsertps_xmm_xmm_xmmm32_imm8;
-    StoreFirstLane: EVEX_Vmovss_m32_k1_xmm, VEX_Vmovss_m32_xmm;
-    StoreLane: EVEX_Vextractps_rm32_xmm_imm8, VEX_Vextractps_rm32_xmm_imm8;
-    FromInteger: EVEX_Vmovd_xmm_rm32, VEX_Vmovd_xmm_rm32;
+    LoadLane: RM Tuple1Scalar, "EVEX.LLIG.F3.0F.W0 10 /r", "VEX.LIG.F3.0F.WIG 10 /r";
+    InsertLane: RVM Tuple1Scalar, "EVEX.128.66.0F3A.W0 21 /r ib", "VEX.128.66.0F3A.WIG 21 /r ib";
+    StoreFirstLane: MR Tuple1Scalar, "EVEX.LLIG.F3.0F.W0 11 /r", "VEX.LIG.F3.0F.WIG 11 /r";
+    StoreLane: MR Tuple1Scalar, "EVEX.128.66.0F3A.WIG 17 /r ib", "VEX.128.66.0F3A.WIG 17 /r ib";
+    FromInteger: RM Tuple1Scalar, "EVEX.128.66.0F.W0 6E /r", "VEX.128.66.0F.W0 6E /r";
+}
+
+macro_rules! instructions {
+    ($($(#[$doc:meta])* $name:ident: $encoding:expr;)*) => {
+        $($(#[$doc])* pub const $name: Encoding = $encoding;)*
+
+        /// All of them.
+        #[cfg(test)]
+        pub const INSTRUCTIONS: &[(&str, Encoding)] = &[$((stringify!($name), $name),)*];
+    };
+}
+
+// Instructions that one form has, or that are not of vectors, by the manual's names.
+instructions! {
+    /// Lanes of two registers, by the numbers that are overwritten.
+    VPERMI2PS: Encoding::evex("EVEX.512.66.0F38.W0 77 /r", RVM, Full);
+    /// Comparison of signed integers, into a mask register.
+    VPCMPD: Encoding::evex("EVEX.512.66.0F3A.W0 1F /r ib", RVM, Full);
+    /// The same of unsigned ones.
+    VPCMPUD: Encoding::evex("EVEX.512.66.0F3A.W0 1E /r ib", RVM, Full);
+    /// The second operand where the mask says so, else the first.
+    VBLENDMPS: Encoding::evex("EVEX.512.66.0F38.W0 65 /r", RVM, Full);
+    VSHUFPS: Encoding::new("VEX.256.0F.WIG C6 /r ib", RVM);
+    VPERMPD: Encoding::new("VEX.256.66.0F3A.W1 01 /r ib", RM);
+    VPCMPEQD: Encoding::new("VEX.256.66.0F.WIG 76 /r", RVM);
+    VPCMPGTD: Encoding::new("VEX.256.66.0F.WIG 66 /r", RVM);
+    /// The third operand where the fourth says so, else the second.
+    VBLENDVPS: Encoding::new("VEX.256.66.0F3A.W0 4A /r /is4", RVM);
+    /// The lanes of memory that a vector says.
+    VMASKMOVPS: Encoding::new("VEX.256.66.0F38.W0 2C /r", RVM);
+    VMASKMOVPS_STORE: Encoding::new("VEX.256.66.0F38.W0 2E /r", MVR);
+    VZEROUPPER: Encoding::new("VEX.128.0F.WIG 77", ZO);
+
+    KNOTW: Encoding::new("VEX.L0.0F.W0 44 /r", RM);
+    KANDW: Encoding::new("VEX.L1.0F.W0 41 /r", RVM);
+    KORW: Encoding::new("VEX.L1.0F.W0 45 /r", RVM);
+    KXORW: Encoding::new("VEX.L1.0F.W0 47 /r", RVM);
+    KMOVW: Encoding::new("VEX.L0.0F.W0 90 /r", RM);
+    KMOVW_STORE: Encoding::new("VEX.L0.0F.W0 91 /r", MR);
+    /// From the low bits of a general-purpose register.
+    KMOVW_GENERAL: Encoding::new("VEX.L0.0F.W0 92 /r", RM);
+
+    /// A line of memory into all caches.
+    PREFETCHT0: Encoding::new("0F 18 /1", M);
+
+    MOV: Encoding::new("REX.W 8B /r", RM);
+    MOV_STORE: Encoding::new("REX.W 89 /r", MR);
+    /// A number of 32 bits; the upper half of the register becomes 0.
+    MOV_NUMBER_32: Encoding::new("B8+rd id", O);
+    MOV_NUMBER_64: Encoding::new("REX.W B8+rd io", O);
+    LEA: Encoding::new("REX.W 8D /r", RM);
+    ADD: Encoding::new("REX.W 01 /r", MR);
+    DEC: Encoding::new("REX.W FF /1", M);
+    SUB_NUMBER: Encoding::new("REX.W 81 /5 id", M);
+    AND_NUMBER: Encoding::new("REX.W 83 /4 ib", M);
+    PUSH: Encoding::new("50+rd", O);
+    POP: Encoding::new("58+rd", O);
+    JMP: Encoding::new("E9 cd", ZO);
+    JE: Encoding::new("0F 84 cd", ZO);
+    JNE: Encoding::new("0F 85 cd", ZO);
+    RET: Encoding::new("C3", ZO);
 }

@@ -1,11 +1,19 @@
 //! Bytes of a function whose registers are known.
 
-use super::allocate::{CALLEE_SAVED, SCRATCH};
-use super::codes::{Op, code};
-use super::machine::{Action, Base, Explicit, Function, GENERAL, Inst, MASK, Memory, Size};
+use super::allocate::{self, CALLEE_SAVED};
+use super::codes::{self, Op, encoding};
+use super::encoding::{Encoding, Masking, Operand};
+use super::listing::list;
+use super::machine::{Action, Explicit, Function, GENERAL, Inst, MASK};
 use super::{Assembled, Form};
-use iced_x86::{Code, DefaultFastFormatterTraitOptions, Encoder, Instruction, OpKind, Register, SpecializedFormatter};
 use regalloc2::{Allocation, Block, Edit, InstOrEdit, Output, PReg};
+use smallvec::SmallVec;
+
+/// rsp and rbp.
+const STACK_POINTER: u8 = 4;
+const FRAME_POINTER: u8 = 5;
+
+const SCRATCH: Operand = Operand::Register(allocate::SCRATCH);
 
 /// Loops start at multiples of so many bytes: a line of the cache of decoded instructions.
 const LOOP_ALIGNMENT: usize = 32;
@@ -19,7 +27,6 @@ pub fn emit(function: &Function, allocation: &Output, form: Form, with_listing: 
         function,
         allocation,
         form,
-        encoder: Encoder::new(64),
         bytes: Vec::with_capacity(1 << 10),
         starts: vec![0; function.blocks.len()],
         patches: Vec::new(),
@@ -40,54 +47,53 @@ struct Emitter<'a> {
     function: &'a Function,
     allocation: &'a Output,
     form: Form,
-    encoder: Encoder,
     bytes: Vec<u8>,
     /// Where each block starts.
     starts: Vec<usize>,
-    /// Places of 32-bit displacements to constants: the place, the end of the instruction, the constant, the offset.
-    patches: Vec<(usize, usize, usize, i32)>,
+    /// Distances to constants, of 32 bits: their place, the end of the instruction, the constant.
+    patches: Vec<(usize, usize, usize)>,
     /// Ends of branches, whose last four bytes are the distance to a block.
     branches: Vec<(usize, Block)>,
     /// The caller's registers that are in use.
-    saved: Vec<usize>,
+    saved: Vec<u8>,
     listing: String,
     with_listing: bool,
 }
 
 impl Emitter<'_> {
     fn prologue(&mut self) {
-        let used = |register: usize| {
-            let is = |allocation: &Allocation| allocation.as_reg() == Some(PReg::new(register, GENERAL));
+        let used = |register: u8| {
+            let register = PReg::new(register.into(), GENERAL);
+            let is = |allocation: &Allocation| allocation.as_reg() == Some(register);
             self.allocation.allocs.iter().any(is)
                 || self.allocation.edits.iter().any(|(_, Edit::Move { from, to })| is(from) || is(to))
         };
         self.saved = CALLEE_SAVED.into_iter().filter(|&register| used(register)).collect();
-        self.register(Code::Push_r64, Register::RBP);
-        self.registers(Code::Mov_r64_rm64, Register::RBP, Register::RSP);
+        self.push(codes::PUSH, &[Operand::Register(FRAME_POINTER)]);
+        self.push(codes::MOV, &[Operand::Register(FRAME_POINTER), Operand::Register(STACK_POINTER)]);
         for register in self.saved.clone() {
-            self.register(Code::Push_r64, general(register));
+            self.push(codes::PUSH, &[Operand::Register(register)]);
         }
         if self.allocation.num_spillslots > 0 {
             // A vector lies within a line of the cache.
             let frame = (self.allocation.num_spillslots * SLOT_BYTES).next_multiple_of(64);
-            self.stack_immediate(Code::Sub_rm64_imm32, frame as i32);
-            self.stack_immediate(Code::And_rm64_imm8, -64);
+            self.push(codes::SUB_NUMBER, &[Operand::Register(STACK_POINTER), Operand::Immediate(frame as i64)]);
+            self.push(codes::AND_NUMBER, &[Operand::Register(STACK_POINTER), Operand::Immediate(-64)]);
         }
     }
 
     fn epilogue(&mut self) {
         if self.allocation.num_spillslots > 0 {
             let below = self.saved.len() as i32 * 8;
-            let memory = Resolved { base: Register::RBP, offset: -below, broadcast: false };
-            self.plain(Code::Lea_r64_m, Some(Register::RSP), memory, true);
+            self.push(codes::LEA, &[Operand::Register(STACK_POINTER), memory(FRAME_POINTER, -below)]);
         }
         for register in self.saved.clone().into_iter().rev() {
-            self.register(Code::Pop_r64, general(register));
+            self.push(codes::POP, &[Operand::Register(register)]);
         }
-        self.register(Code::Pop_r64, Register::RBP);
+        self.push(codes::POP, &[Operand::Register(FRAME_POINTER)]);
         // Cranelift's code uses the old encodings, which are slow while the upper halves are in use.
-        self.push(Instruction::with(Code::VEX_Vzeroupper));
-        self.push(Instruction::with(Code::Retnq));
+        self.push(codes::VZEROUPPER, &[]);
+        self.push(codes::RET, &[]);
     }
 
     fn block(&mut self, block: Block) {
@@ -112,205 +118,87 @@ impl Emitter<'_> {
     fn inst(&mut self, number: regalloc2::Inst, block: Block) {
         let inst = &self.function.insts[number.index()];
         let places = self.allocation.inst_allocs(number);
-        let of = |i: usize| places[i].as_reg().expect("operands are in registers").hw_enc();
+        let of = |i: usize| Operand::Register(register(places[i]));
         match &inst.action {
             Action::Encode { .. } => self.encode(inst, places),
             Action::Parameters => {}
             Action::StackParameter(i) => {
                 // Behind the frame pointer and the return address.
-                let memory = Resolved { base: Register::RBP, offset: 16 + 8 * *i as i32, broadcast: false };
-                self.plain(Code::Mov_r64_rm64, Some(general(of(0))), memory, true);
+                self.push(codes::MOV, &[of(0), memory(FRAME_POINTER, 16 + 8 * *i as i32)]);
             }
             Action::Lanes(lanes) => {
                 let bits = (1i64 << lanes.to) - (1 << lanes.from);
-                self.number(Code::Mov_r32_imm32, Register::EAX, bits);
-                self.registers(Code::VEX_Kmovw_kr_r32, mask(of(0)), Register::EAX);
+                self.push(codes::MOV_NUMBER_32, &[SCRATCH, Operand::Immediate(bits)]);
+                self.push(codes::KMOVW_GENERAL, &[of(0), SCRATCH]);
             }
-            Action::Number(value) => self.load_number(general(of(0)), *value),
+            Action::Number(value) => self.load_number(of(0), *value),
             Action::Advance(by) => match i32::try_from(*by) {
-                Ok(offset) => {
-                    let memory = Resolved { base: general(of(1)), offset, broadcast: false };
-                    self.plain(Code::Lea_r64_m, Some(general(of(0))), memory, true);
-                }
+                Ok(offset) => self.push(codes::LEA, &[of(0), memory(register(places[1]), offset)]),
                 Err(_) => {
-                    self.load_number(general(SCRATCH), *by);
-                    self.registers(Code::Add_rm64_r64, general(SCRATCH), general(of(1)));
-                    self.registers(Code::Mov_r64_rm64, general(of(0)), general(SCRATCH));
+                    self.load_number(SCRATCH, *by);
+                    self.push(codes::ADD, &[SCRATCH, of(1)]);
+                    self.push(codes::MOV, &[of(0), SCRATCH]);
                 }
             },
-            Action::Decrement => self.register(Code::Dec_rm64, general(of(0))),
+            Action::Decrement => self.push(codes::DEC, &[of(0)]),
             Action::RepeatUnlessZero => self.repeat(block),
             Action::FallThrough => {}
             // A latch without moves is passed by.
             Action::Jump(_) if !self.has_moves(block) => {}
-            Action::Jump(target) => self.branch(Code::Jmp_rel32_64, *target),
+            Action::Jump(target) => self.branch(codes::JMP, *target),
             Action::Return => self.epilogue(),
         }
     }
 
     fn encode(&mut self, inst: &Inst, places: &[Allocation]) {
-        let Action::Encode { code, explicit, mask: masked } = &inst.action else { return };
-        let mut instruction = Instruction::default();
-        instruction.set_code(*code);
-        let register = |i: usize| places[i].as_reg().expect("operands are in registers").hw_enc();
+        let Action::Encode { encoding, explicit, mask } = &inst.action else { return };
         let mut constant = None;
-        for (place, operand) in explicit.iter().enumerate() {
-            let place = place as u32;
-            match *operand {
-                Explicit::Register(i, size) => {
-                    instruction.set_op_kind(place, OpKind::Register);
-                    instruction.set_op_register(place, self.named(register(i), size));
+        let operands: SmallVec<[Operand; 4]> = explicit
+            .iter()
+            .map(|operand| match *operand {
+                Explicit::Register(i) => Operand::Register(register(places[i])),
+                Explicit::Memory { base, offset, broadcast } => {
+                    Operand::Memory { base: register(places[base]), offset, broadcast }
                 }
-                Explicit::Immediate(byte) => {
-                    instruction.set_op_kind(place, OpKind::Immediate8);
-                    instruction.set_immediate8(byte);
+                Explicit::Constant { number, broadcast } => {
+                    constant = Some(number);
+                    // Not there yet: until then, the instruction itself.
+                    Operand::Near { target: self.bytes.len(), broadcast }
                 }
-                Explicit::Memory(Memory { base, offset, broadcast }) => {
-                    let base = match base {
-                        Base::Register(i) => general(register(i)),
-                        Base::Constant(number) => {
-                            constant = Some((number, offset));
-                            Register::RIP
-                        }
-                    };
-                    set_memory(&mut instruction, place, Resolved { base, offset, broadcast });
-                }
-            }
-        }
-        if let Some((i, zeroing)) = *masked {
-            instruction.set_op_mask(mask(register(i)));
-            instruction.set_zeroing_masking(zeroing);
-        }
-        match constant {
-            None => self.push(instruction),
-            Some((number, offset)) => {
-                let start = self.bytes.len();
-                instruction.set_memory_displacement64(start as u64);
-                self.push(instruction);
-                let place = start + self.encoder.get_constant_offsets().displacement_offset();
-                self.patches.push((place, self.bytes.len(), number, offset));
-            }
+                Explicit::Immediate(byte) => Operand::Immediate(byte.into()),
+            })
+            .collect();
+        let masking = mask.map(|(i, zeroing)| Masking { mask: register(places[i]), zeroing });
+        self.push_masked(*encoding, &operands, masking);
+        if let Some(number) = constant {
+            let end = self.bytes.len();
+            self.patches.push((end - encoding.immediate_bytes() - 4, end, number));
         }
     }
 
     /// A move that the allocator asks for.
     fn copy(&mut self, from: Allocation, to: Allocation) {
-        let register = from.as_reg().or(to.as_reg()).expect("the allocator uses no memory to memory moves");
-        let slot = |place: Allocation| place.as_stack().map(|slot| (slot.index() * SLOT_BYTES) as i32);
-        let memory = |offset| Resolved { base: Register::RSP, offset, broadcast: false };
-        let name = |place: Allocation| place.as_reg().map(|register| self.any(register));
-        match (name(from), name(to), slot(from).or(slot(to))) {
-            (Some(from), Some(to), _) => {
-                let code = match register.class() {
-                    GENERAL => Code::Mov_r64_rm64,
-                    MASK => Code::VEX_Kmovw_kr_km16,
-                    _ => code(Op::Move, self.form),
-                };
-                self.registers(code, to, from);
-            }
-            (Some(from), None, Some(offset)) => {
-                let code = match register.class() {
-                    GENERAL => Code::Mov_rm64_r64,
-                    MASK => Code::VEX_Kmovw_m16_kr,
-                    _ => code(Op::Store, self.form),
-                };
-                self.plain(code, Some(from), memory(offset), false);
-            }
-            (None, Some(to), Some(offset)) => {
-                let code = match register.class() {
-                    GENERAL => Code::Mov_r64_rm64,
-                    MASK => Code::VEX_Kmovw_kr_km16,
-                    _ => code(Op::Load, self.form),
-                };
-                self.plain(code, Some(to), memory(offset), true);
-            }
-            _ => unreachable!("a move has a register"),
-        }
+        let moved = from.as_reg().or(to.as_reg()).expect("the allocator uses no memory to memory moves");
+        let (between, load, store) = match moved.class() {
+            GENERAL => (codes::MOV, codes::MOV, codes::MOV_STORE),
+            MASK => (codes::KMOVW, codes::KMOVW, codes::KMOVW_STORE),
+            _ => (encoding(Op::Move, self.form), encoding(Op::Load, self.form), encoding(Op::Store, self.form)),
+        };
+        let operand = |place: Allocation| match place.as_stack() {
+            Some(slot) => memory(STACK_POINTER, (slot.index() * SLOT_BYTES) as i32),
+            None => Operand::Register(register(place)),
+        };
+        let encoding = match (from.is_stack(), to.is_stack()) {
+            (false, false) => between,
+            (true, _) => load,
+            (false, true) => store,
+        };
+        self.push(encoding, &[operand(to), operand(from)]);
     }
 
-    fn any(&self, register: PReg) -> Register {
-        match register.class() {
-            GENERAL => general(register.hw_enc()),
-            MASK => mask(register.hw_enc()),
-            _ => self.named(register.hw_enc(), Size::Full),
-        }
-    }
-
-    fn named(&self, number: usize, size: Size) -> Register {
-        match (size, self.form) {
-            (Size::Full, Form::Zmm) => Register::ZMM0 + number as u32,
-            (Size::Full, Form::Ymm) => Register::YMM0 + number as u32,
-            (Size::Low, _) => Register::XMM0 + number as u32,
-            (Size::Mask, _) => mask(number),
-            (Size::Double, _) => Register::EAX + number as u32,
-        }
-    }
-
-    fn register(&mut self, code: Code, register: Register) {
-        let mut instruction = Instruction::default();
-        instruction.set_code(code);
-        instruction.set_op_kind(0, OpKind::Register);
-        instruction.set_op_register(0, register);
-        self.push(instruction);
-    }
-
-    fn registers(&mut self, code: Code, to: Register, from: Register) {
-        let mut instruction = Instruction::default();
-        instruction.set_code(code);
-        for (place, register) in [to, from].into_iter().enumerate() {
-            instruction.set_op_kind(place as u32, OpKind::Register);
-            instruction.set_op_register(place as u32, register);
-        }
-        self.push(instruction);
-    }
-
-    /// An instruction on a register and memory; `first` says which comes first.
-    fn plain(&mut self, code: Code, register: Option<Register>, memory: Resolved, first: bool) {
-        let mut instruction = Instruction::default();
-        instruction.set_code(code);
-        let place = u32::from(!first);
-        if let Some(register) = register {
-            instruction.set_op_kind(place, OpKind::Register);
-            instruction.set_op_register(place, register);
-        }
-        set_memory(&mut instruction, 1 - place, memory);
-        self.push(instruction);
-    }
-
-    fn stack_immediate(&mut self, code: Code, value: i32) {
-        let mut instruction = Instruction::default();
-        instruction.set_code(code);
-        instruction.set_op_kind(0, OpKind::Register);
-        instruction.set_op_register(0, Register::RSP);
-        let kind = if code == Code::And_rm64_imm8 { OpKind::Immediate8to64 } else { OpKind::Immediate32to64 };
-        instruction.set_op_kind(1, kind);
-        match kind {
-            OpKind::Immediate8to64 => instruction.set_immediate8to64(i64::from(value)),
-            _ => instruction.set_immediate32to64(i64::from(value)),
-        }
-        self.push(instruction);
-    }
-
-    fn load_number(&mut self, to: Register, value: i64) {
-        match u32::try_from(value) {
-            Ok(_) => self.number(Code::Mov_r32_imm32, Register::EAX + (to as u32 - Register::RAX as u32), value),
-            Err(_) => self.number(Code::Mov_r64_imm64, to, value),
-        }
-    }
-
-    fn number(&mut self, code: Code, to: Register, value: i64) {
-        let mut instruction = Instruction::default();
-        instruction.set_code(code);
-        instruction.set_op_kind(0, OpKind::Register);
-        instruction.set_op_register(0, to);
-        if code == Code::Mov_r32_imm32 {
-            instruction.set_op_kind(1, OpKind::Immediate32);
-            instruction.set_immediate32(value as u32);
-        } else {
-            instruction.set_op_kind(1, OpKind::Immediate64);
-            instruction.set_immediate64(value as u64);
-        }
-        self.push(instruction);
+    fn load_number(&mut self, to: Operand, value: i64) {
+        let encoding = if u32::try_from(value).is_ok() { codes::MOV_NUMBER_32 } else { codes::MOV_NUMBER_64 };
+        self.push(encoding, &[to, Operand::Immediate(value)]);
     }
 
     /// The end of a loop: back to its start, by way of the latch where that has moves to make.
@@ -318,10 +206,10 @@ impl Emitter<'_> {
         let successors = &self.function.blocks[block.index()].successors;
         let (latch, exit) = (successors[0], successors[1]);
         if self.has_moves(latch) {
-            self.branch(Code::Je_rel32_64, exit);
+            self.branch(codes::JE, exit);
         } else {
             let head = self.function.blocks[latch.index()].successors[0];
-            self.branch(Code::Jne_rel32_64, head);
+            self.branch(codes::JNE, head);
         }
     }
 
@@ -329,26 +217,21 @@ impl Emitter<'_> {
         self.allocation.block_insts_and_edits(self.function, block).any(|item| matches!(item, InstOrEdit::Edit(_)))
     }
 
-    fn branch(&mut self, code: Code, target: Block) {
-        let mut instruction = Instruction::default();
-        instruction.set_code(code);
-        instruction.set_op_kind(0, OpKind::NearBranch64);
-        instruction.set_near_branch64(self.starts[target.index()] as u64);
-        self.push(instruction);
+    fn branch(&mut self, encoding: Encoding, target: Block) {
+        // A block behind has no place yet.
+        self.push(encoding, &[Operand::Target(self.starts[target.index()])]);
         self.branches.push((self.bytes.len(), target));
     }
 
-    fn push(&mut self, instruction: Instruction) {
-        let rip = self.bytes.len() as u64;
-        if let Err(error) = self.encoder.encode(&instruction, rip) {
-            panic!("leaf: {:?}: {error}", instruction.code());
-        }
-        self.bytes.append(&mut self.encoder.take_buffer());
+    fn push(&mut self, encoding: Encoding, operands: &[Operand]) {
+        self.push_masked(encoding, operands, None);
+    }
+
+    fn push_masked(&mut self, encoding: Encoding, operands: &[Operand], masking: Option<Masking>) {
+        let start = self.bytes.len();
+        encoding.encode(operands, masking, &mut self.bytes);
         if self.with_listing {
-            let mut line = String::from("    ");
-            SpecializedFormatter::<DefaultFastFormatterTraitOptions>::new().format(&instruction, &mut line);
-            line.push('\n');
-            self.listing.push_str(&line);
+            list(&self.bytes, start, &mut self.listing);
         }
     }
 
@@ -362,8 +245,8 @@ impl Emitter<'_> {
             places.push(self.bytes.len());
             self.bytes.extend_from_slice(constant);
         }
-        for &(place, end, constant, offset) in &self.patches {
-            let distance = places[constant] as i32 + offset - end as i32;
+        for &(place, end, constant) in &self.patches {
+            let distance = places[constant] as i32 - end as i32;
             self.bytes[place..place + 4].copy_from_slice(&distance.to_le_bytes());
         }
         for &(end, target) in &self.branches {
@@ -373,29 +256,13 @@ impl Emitter<'_> {
     }
 }
 
-/// A memory operand with its register.
-#[derive(Clone, Copy)]
-struct Resolved {
-    base: Register,
-    offset: i32,
-    broadcast: bool,
+/// The number of a register.
+fn register(place: Allocation) -> u8 {
+    place.as_reg().expect("operands are in registers").hw_enc() as u8
 }
 
-fn set_memory(instruction: &mut Instruction, place: u32, memory: Resolved) {
-    instruction.set_op_kind(place, OpKind::Memory);
-    instruction.set_memory_base(memory.base);
-    instruction.set_memory_displacement64(i64::from(memory.offset) as u64);
-    let size = if memory.base == Register::RIP { 8 } else { u32::from(memory.offset != 0) };
-    instruction.set_memory_displ_size(size);
-    instruction.set_is_broadcast(memory.broadcast);
-}
-
-fn general(number: usize) -> Register {
-    Register::RAX + number as u32
-}
-
-fn mask(number: usize) -> Register {
-    Register::K0 + number as u32
+fn memory(base: u8, offset: i32) -> Operand {
+    Operand::Memory { base, offset, broadcast: false }
 }
 
 /// Instructions of one to nine bytes that do nothing (Intel 64 manual, volume 2B, NOP).

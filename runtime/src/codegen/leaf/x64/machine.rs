@@ -1,7 +1,7 @@
 //! Machine instructions over virtual registers, in blocks: what regalloc2 sees, and what is encoded.
 
+use super::encoding::Encoding;
 use crate::codegen::leaf::Lanes;
-use iced_x86::Code;
 use regalloc2::{Block, InstRange, Operand, PRegSet, RegClass, VReg};
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
@@ -13,46 +13,27 @@ pub const VECTOR: RegClass = RegClass::Float;
 /// The class of mask registers.
 pub const MASK: RegClass = RegClass::Vector;
 
-/// How an instruction names a register.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Size {
-    /// A whole vector.
-    Full,
-    /// The low 128 bits of a vector.
-    Low,
-    /// A mask register.
-    Mask,
-    /// 32 bits of a general-purpose register.
-    Double,
-}
-
-/// Where a memory operand lies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Base {
-    /// The register of an operand of the instruction, by position.
-    Register(usize),
-    /// A constant of the function.
-    Constant(usize),
-}
-
-/// A memory operand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Memory {
-    /// From where.
-    pub base: Base,
-    /// Bytes behind it.
-    pub offset: i32,
-    /// Whether one element is read for all lanes.
-    pub broadcast: bool,
-}
-
-/// An explicit operand of an encoded instruction, in the order of the encoding.
+/// An operand of an encoded instruction, in the order of the encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Explicit {
     /// The operand of regalloc2 at this position.
-    Register(usize, Size),
-    /// The memory operand.
-    Memory(Memory),
+    Register(usize),
+    /// Memory.
+    Memory {
+        /// The operand of regalloc2 that is the address, by position.
+        base: usize,
+        /// Bytes behind it.
+        offset: i32,
+        /// Whether one element is read for all lanes.
+        broadcast: bool,
+    },
+    /// A constant of the function.
+    Constant {
+        /// Which.
+        number: usize,
+        /// Whether one element is read for all lanes.
+        broadcast: bool,
+    },
     /// A byte.
     Immediate(u8),
 }
@@ -62,7 +43,7 @@ pub enum Explicit {
 pub enum Action {
     /// One machine instruction.
     Encode {
-        code: Code,
+        encoding: Encoding,
         explicit: SmallVec<[Explicit; 4]>,
         /// The operand that is its mask, and whether lanes without become 0.
         mask: Option<(usize, bool)>,

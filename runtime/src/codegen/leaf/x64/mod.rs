@@ -1,11 +1,15 @@
 //! Leaves on x86-64 with AVX-512 or AVX2 and FMA: machine instructions over virtual registers (`select`), registers by
-//! regalloc2 (`allocate`), bytes by iced-x86 (`emit`).
+//! regalloc2 (`allocate`), bytes (`emit`).
 
 mod allocate;
 mod codes;
 mod emit;
+mod encoding;
+mod listing;
 mod machine;
 mod select;
+#[cfg(test)]
+mod tests;
 
 use super::Leaf;
 

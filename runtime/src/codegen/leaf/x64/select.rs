@@ -9,10 +9,9 @@ mod memory;
 
 use super::Form;
 use super::allocate::PARAMETERS;
-use super::codes::Op;
+use super::codes::{self, Op};
 use super::machine::{Action, BlockData, Constants, Function, GENERAL, Inst, VECTOR};
 use crate::codegen::leaf::{Access, Address, Inst as LeafInst, Lanes, Leaf, Loop, LoopId, Shift, Vector};
-use iced_x86::Code;
 use regalloc2::{Block, Operand, PReg, VReg};
 use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::{SmallVec, smallvec};
@@ -123,7 +122,7 @@ impl Selector {
     fn parameters(&mut self, n: usize) {
         let registers: Vec<VReg> = (0..n).map(|_| self.register(GENERAL)).collect();
         let fixed = registers.iter().zip(PARAMETERS);
-        let operands = fixed.map(|(&to, fixed)| Operand::reg_fixed_def(to, PReg::new(fixed, GENERAL))).collect();
+        let operands = fixed.map(|(&to, fixed)| Operand::reg_fixed_def(to, PReg::new(fixed.into(), GENERAL))).collect();
         self.prologue.push(Inst { action: Action::Parameters, operands });
         for (i, &to) in registers.iter().enumerate() {
             if let Some(place) = i.checked_sub(PARAMETERS.len()) {
@@ -256,7 +255,7 @@ impl Selector {
             LeafInst::Not { to, a } => {
                 let a = self.get_mask(*a);
                 let value = match self.form {
-                    Form::Zmm => self.encode_masks(Code::VEX_Knotw_kr_kr, &[a]),
+                    Form::Zmm => self.encode_masks(codes::KNOTW, &[a]),
                     Form::Ymm => {
                         let ones = self.constant(u32::MAX);
                         self.encode(Op::Xor, &[a], ones, None)

@@ -2,17 +2,16 @@
 
 use super::{Selector, Source};
 use crate::codegen::leaf::x64::Form;
-use crate::codegen::leaf::x64::codes::Op;
-use crate::codegen::leaf::x64::machine::{Explicit, MASK, Size, VECTOR};
+use crate::codegen::leaf::x64::codes::{self, Op, encoding};
+use crate::codegen::leaf::x64::machine::{Explicit, MASK, VECTOR};
 use crate::codegen::leaf::{Binary, Compare, Logic, Reduction, Table, Unary, Vector};
-use iced_x86::Code;
 use regalloc2::{Operand, VReg};
 use smallvec::{SmallVec, smallvec};
 
 impl Selector {
     pub(super) fn broadcast_integer(&mut self, from: VReg) -> VReg {
         let low = self.register(VECTOR);
-        let explicit = smallvec![Explicit::Register(0, Size::Low), Explicit::Register(1, Size::Double)];
+        let explicit = smallvec![Explicit::Register(0), Explicit::Register(1)];
         self.push_op(Op::FromInteger, explicit, smallvec![Operand::reg_def(low), Operand::reg_use(from)]);
         self.widen(low, Op::BroadcastLane)
     }
@@ -20,7 +19,7 @@ impl Selector {
     /// An operation from the low 128 bits of a register to a whole one.
     pub(super) fn widen(&mut self, low: VReg, op: Op) -> VReg {
         let to = self.register(VECTOR);
-        let explicit = smallvec![Explicit::Register(0, Size::Full), Explicit::Register(1, Size::Low)];
+        let explicit = smallvec![Explicit::Register(0), Explicit::Register(1)];
         self.push_op(op, explicit, smallvec![Operand::reg_def(to), Operand::reg_use(low)]);
         to
     }
@@ -34,16 +33,11 @@ impl Selector {
                 self.pick_lanes(numbers, a, Source::Register(b))
             }
             Form::Ymm => {
-                let both =
-                    self.encode_as(Code::VEX_Vshufps_ymm_ymm_ymmm256_imm8, &[a], Source::Register(b), Some(0x88), None);
+                let both = self.encode_as(codes::VSHUFPS, &[a], Source::Register(b), Some(0x88), None);
                 let to = self.register(VECTOR);
-                let explicit = smallvec![
-                    Explicit::Register(0, Size::Full),
-                    Explicit::Register(1, Size::Full),
-                    Explicit::Immediate(0xd8)
-                ];
-                self.push_code(
-                    Code::VEX_Vpermpd_ymm_ymmm256_imm8,
+                let explicit = smallvec![Explicit::Register(0), Explicit::Register(1), Explicit::Immediate(0xd8)];
+                self.push_instruction(
+                    codes::VPERMPD,
                     explicit,
                     smallvec![Operand::reg_def(to), Operand::reg_use(both)],
                 );
@@ -56,9 +50,9 @@ impl Selector {
     fn pick_lanes(&mut self, numbers: VReg, low: VReg, high: Source) -> VReg {
         let to = self.register(VECTOR);
         let mut operands = smallvec![Operand::reg_reuse_def(to, 1), Operand::reg_use(numbers), Operand::reg_use(low)];
-        let high = Self::last(high, &mut operands, Size::Full);
-        let explicit = smallvec![Explicit::Register(0, Size::Full), Explicit::Register(2, Size::Full), high];
-        self.push_code(Code::EVEX_Vpermi2ps_zmm_k1z_zmm_zmmm512b32, explicit, operands);
+        let high = Self::last(high, &mut operands);
+        let explicit = smallvec![Explicit::Register(0), Explicit::Register(2), high];
+        self.push_instruction(codes::VPERMI2PS, explicit, operands);
         to
     }
 
@@ -156,8 +150,8 @@ impl Selector {
         let to = self.register(VECTOR);
         let mut operands: SmallVec<[Operand; 4]> =
             smallvec![Operand::reg_reuse_def(to, 1), Operand::reg_use(own), Operand::reg_use(second)];
-        let last = Self::last(last, &mut operands, Size::Full);
-        let explicit = smallvec![Explicit::Register(0, Size::Full), Explicit::Register(2, Size::Full), last];
+        let last = Self::last(last, &mut operands);
+        let explicit = smallvec![Explicit::Register(0), Explicit::Register(2), last];
         self.push_op(op, explicit, operands);
         to
     }
@@ -196,33 +190,26 @@ impl Selector {
             Compare::IEq | Compare::ILt | Compare::ULt => None,
         };
         if self.form == Form::Zmm {
-            let (code, immediate) = match (op, predicate) {
-                (_, Some(predicate)) => (Code::EVEX_Vcmpps_kr_k1_zmm_zmmm512b32_imm8_sae, predicate),
-                (Compare::IEq, _) => (Code::EVEX_Vpcmpd_kr_k1_zmm_zmmm512b32_imm8, 0),
-                (Compare::ILt, _) => (Code::EVEX_Vpcmpd_kr_k1_zmm_zmmm512b32_imm8, 1),
-                _ => (Code::EVEX_Vpcmpud_kr_k1_zmm_zmmm512b32_imm8, 1),
+            let (encoding, immediate) = match (op, predicate) {
+                (_, Some(predicate)) => (encoding(Op::Compare, self.form), predicate),
+                (Compare::IEq, _) => (codes::VPCMPD, 0),
+                (Compare::ILt, _) => (codes::VPCMPD, 1),
+                _ => (codes::VPCMPUD, 1),
             };
             let to = self.register(MASK);
             let mut operands: SmallVec<[Operand; 4]> = smallvec![Operand::reg_def(to), Operand::reg_use(a)];
-            let b = Self::last(b, &mut operands, Size::Full);
-            let explicit = smallvec![
-                Explicit::Register(0, Size::Mask),
-                Explicit::Register(1, Size::Full),
-                b,
-                Explicit::Immediate(immediate)
-            ];
-            self.push_code(code, explicit, operands);
+            let b = Self::last(b, &mut operands);
+            let explicit = smallvec![Explicit::Register(0), Explicit::Register(1), b, Explicit::Immediate(immediate)];
+            self.push_instruction(encoding, explicit, operands);
             return to;
         }
         match (op, predicate) {
-            (_, Some(predicate)) => {
-                self.encode_as(Code::VEX_Vcmpps_ymm_ymm_ymmm256_imm8, &[a], b, Some(predicate), None)
-            }
-            (Compare::IEq, _) => self.encode_as(Code::VEX_Vpcmpeqd_ymm_ymm_ymmm256, &[a], b, None, None),
+            (_, Some(predicate)) => self.encode(Op::Compare, &[a], b, Some(predicate)),
+            (Compare::IEq, _) => self.encode_as(codes::VPCMPEQD, &[a], b, None, None),
             // There is only "greater".
             (Compare::ILt, _) => {
                 let b = self.load_whole(b);
-                self.encode_as(Code::VEX_Vpcmpgtd_ymm_ymm_ymmm256, &[b], Source::Register(a), None, None)
+                self.encode_as(codes::VPCMPGTD, &[b], Source::Register(a), None, None)
             }
             // Unsigned numbers compare as signed ones with the upper bit flipped.
             _ => {
@@ -230,7 +217,7 @@ impl Selector {
                 let flip = self.constant(1 << 31);
                 let a = self.encode(Op::Xor, &[a], flip, None);
                 let b = self.encode(Op::Xor, &[b], flip, None);
-                self.encode_as(Code::VEX_Vpcmpgtd_ymm_ymm_ymmm256, &[b], Source::Register(a), None, None)
+                self.encode_as(codes::VPCMPGTD, &[b], Source::Register(a), None, None)
             }
         }
     }
@@ -238,12 +225,12 @@ impl Selector {
     pub(super) fn logic(&mut self, op: Logic, a: VReg, b: VReg) -> VReg {
         match self.form {
             Form::Zmm => {
-                let code = match op {
-                    Logic::And => Code::VEX_Kandw_kr_kr_kr,
-                    Logic::Or => Code::VEX_Korw_kr_kr_kr,
-                    Logic::Xor => Code::VEX_Kxorw_kr_kr_kr,
+                let encoding = match op {
+                    Logic::And => codes::KANDW,
+                    Logic::Or => codes::KORW,
+                    Logic::Xor => codes::KXORW,
                 };
-                self.encode_masks(code, &[a, b])
+                self.encode_masks(encoding, &[a, b])
             }
             Form::Ymm => {
                 let op = match op {
@@ -258,17 +245,15 @@ impl Selector {
 
     pub(super) fn select(&mut self, condition: VReg, yes: Source, no: VReg) -> VReg {
         if self.form == Form::Zmm {
-            let code = Code::EVEX_Vblendmps_zmm_k1z_zmm_zmmm512b32;
-            return self.encode_as(code, &[no], yes, None, Some((condition, false)));
+            return self.encode_as(codes::VBLENDMPS, &[no], yes, None, Some((condition, false)));
         }
         let to = self.register(VECTOR);
         let mut operands: SmallVec<[Operand; 4]> = smallvec![Operand::reg_def(to), Operand::reg_use(no)];
-        let mut explicit: SmallVec<[Explicit; 4]> =
-            smallvec![Explicit::Register(0, Size::Full), Explicit::Register(1, Size::Full)];
-        explicit.push(Self::last(yes, &mut operands, Size::Full));
-        explicit.push(Explicit::Register(operands.len(), Size::Full));
+        let mut explicit: SmallVec<[Explicit; 4]> = smallvec![Explicit::Register(0), Explicit::Register(1)];
+        explicit.push(Self::last(yes, &mut operands));
+        explicit.push(Explicit::Register(operands.len()));
         operands.push(Operand::reg_use(condition));
-        self.push_code(Code::VEX_Vblendvps_ymm_ymm_ymmm256_ymm, explicit, operands);
+        self.push_instruction(codes::VBLENDVPS, explicit, operands);
         to
     }
 

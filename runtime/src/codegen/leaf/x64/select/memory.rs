@@ -2,10 +2,9 @@
 
 use super::{Selector, Source, Value};
 use crate::codegen::leaf::x64::Form;
-use crate::codegen::leaf::x64::codes::{Op, code};
-use crate::codegen::leaf::x64::machine::{Action, Base, Explicit, GENERAL, Inst, MASK, Memory, Size, VECTOR};
+use crate::codegen::leaf::x64::codes::{self, Op, encoding};
+use crate::codegen::leaf::x64::machine::{Action, Explicit, GENERAL, Inst, MASK, VECTOR};
 use crate::codegen::leaf::{Access, Address, Lanes, Mask, Vector};
-use iced_x86::Code;
 use regalloc2::{Operand, VReg};
 use smallvec::{SmallVec, smallvec};
 
@@ -143,8 +142,8 @@ impl Selector {
             Access::Vector { lanes } => {
                 let mask = self.lane_mask(lanes);
                 match self.form {
-                    Form::Zmm => self.encode_as(code(Op::Load, self.form), &[], source, None, Some((mask, true))),
-                    Form::Ymm => self.encode_as(Code::VEX_Vmaskmovps_ymm_ymm_m256, &[mask], source, None, None),
+                    Form::Zmm => self.encode_as(encoding(Op::Load, self.form), &[], source, None, Some((mask, true))),
+                    Form::Ymm => self.encode_as(codes::VMASKMOVPS, &[mask], source, None, None),
                 }
             }
             Access::Strided { lanes, bytes } => self.load_strided(from, lanes, bytes),
@@ -162,7 +161,7 @@ impl Selector {
                 let source = Source::Pointer { pointer, offset, broadcast: false };
                 let to = self.register(VECTOR);
                 let mut operands: SmallVec<[Operand; 4]> = smallvec![Operand::reg_def(to)];
-                let mut explicit: SmallVec<[Explicit; 4]> = smallvec![Explicit::Register(0, Size::Low)];
+                let mut explicit: SmallVec<[Explicit; 4]> = smallvec![Explicit::Register(0)];
                 let op = match part {
                     None if lane == first => Op::LoadLane,
                     before => {
@@ -171,11 +170,11 @@ impl Selector {
                             None => self.constant_register(0),
                         };
                         operands.push(Operand::reg_use(before));
-                        explicit.push(Explicit::Register(1, Size::Low));
+                        explicit.push(Explicit::Register(1));
                         Op::InsertLane
                     }
                 };
-                explicit.push(Self::last(source, &mut operands, Size::Low));
+                explicit.push(Self::last(source, &mut operands));
                 if op == Op::InsertLane {
                     explicit.push(Explicit::Immediate(((lane - first) << 4) as u8));
                 }
@@ -195,9 +194,9 @@ impl Selector {
         for (i, part) in parts {
             let to = self.register(VECTOR);
             let explicit = smallvec![
-                Explicit::Register(0, Size::Full),
-                Explicit::Register(1, Size::Full),
-                Explicit::Register(2, Size::Low),
+                Explicit::Register(0),
+                Explicit::Register(1),
+                Explicit::Register(2),
                 Explicit::Immediate(i as u8),
             ];
             self.push_op(
@@ -214,7 +213,7 @@ impl Selector {
     pub(super) fn prefetch(&mut self, from: &Address) {
         let (pointer, offset) = self.pointer(from);
         let memory = Explicit::Memory(Memory { base: Base::Register(0), offset, broadcast: false });
-        self.push_code(Code::Prefetcht0_m8, smallvec![memory], smallvec![Operand::reg_use(pointer)]);
+        self.push_code(codes::PREFETCHT0, smallvec![memory], smallvec![Operand::reg_use(pointer)]);
     }
 
     /// Past the caches, 16 bytes at a time.
@@ -223,8 +222,8 @@ impl Selector {
             let part = if i == 0 { value } else { self.part(value, i) };
             let address = Address { offset: to.offset + 16 * i as i64, ..to.clone() };
             let (pointer, offset) = self.pointer(&address);
-            let memory = Explicit::Memory(Memory { base: Base::Register(0), offset, broadcast: false });
-            let explicit = smallvec![memory, Explicit::Register(1, Size::Low)];
+            let memory = Explicit::Memory { base: 0, offset, broadcast: false };
+            let explicit = smallvec![memory, Explicit::Register(1)];
             self.push_op(Op::StreamLow, explicit, smallvec![Operand::reg_use(pointer), Operand::reg_use(part)]);
         }
     }
@@ -242,36 +241,34 @@ impl Selector {
         if let (Access::Vector { .. }, true) = (access, lanes.count() > 1) {
             let mask = (lanes.count() < self.form.width()).then(|| self.lane_mask(lanes));
             let (pointer, offset) = self.pointer(to);
-            let base = |at| Explicit::Memory(Memory { base: Base::Register(at), offset, broadcast: false });
+            let memory = Explicit::Memory { base: 0, offset, broadcast: false };
             let (pointer, value) = (Operand::reg_use(pointer), Operand::reg_use(value));
-            let whole = code(Op::Store, self.form);
-            let (operands, code, explicit, mask) = match (mask, self.form) {
-                (None, _) => {
-                    (smallvec![pointer, value], whole, smallvec![base(0), Explicit::Register(1, Size::Full)], None)
-                }
+            let whole = encoding(Op::Store, self.form);
+            let (operands, encoding, explicit, mask) = match (mask, self.form) {
+                (None, _) => (smallvec![pointer, value], whole, smallvec![memory, Explicit::Register(1)], None),
                 (Some(mask), Form::Zmm) => (
                     smallvec![pointer, value, Operand::reg_use(mask)],
                     whole,
-                    smallvec![base(0), Explicit::Register(1, Size::Full)],
+                    smallvec![memory, Explicit::Register(1)],
                     Some((2, false)),
                 ),
                 (Some(mask), Form::Ymm) => (
                     smallvec![pointer, value, Operand::reg_use(mask)],
-                    Code::VEX_Vmaskmovps_m256_ymm_ymm,
-                    smallvec![base(0), Explicit::Register(2, Size::Full), Explicit::Register(1, Size::Full)],
+                    codes::VMASKMOVPS_STORE,
+                    smallvec![memory, Explicit::Register(2), Explicit::Register(1)],
                     None,
                 ),
             };
-            return self.push(Action::Encode { code, explicit, mask }, operands);
+            return self.push(Action::Encode { encoding, explicit, mask }, operands);
         }
         for first in (lanes.from / 4 * 4..lanes.to).step_by(4) {
             let part = if first == 0 { value } else { self.part(value, first / 4) };
             for lane in first.max(lanes.from)..(first + 4).min(lanes.to) {
                 let address = Address { offset: to.offset + lane as i64 * bytes, ..to.clone() };
                 let (pointer, offset) = self.pointer(&address);
-                let memory = Explicit::Memory(Memory { base: Base::Register(0), offset, broadcast: false });
+                let memory = Explicit::Memory { base: 0, offset, broadcast: false };
                 let operands = smallvec![Operand::reg_use(pointer), Operand::reg_use(part)];
-                let mut explicit: SmallVec<[Explicit; 4]> = smallvec![memory, Explicit::Register(1, Size::Low)];
+                let mut explicit: SmallVec<[Explicit; 4]> = smallvec![memory, Explicit::Register(1)];
                 let op = if lane == first {
                     Op::StoreFirstLane
                 } else {
@@ -286,11 +283,7 @@ impl Selector {
     /// The `i`-th 128 bits of a vector, in the low part of a register.
     pub(super) fn part(&mut self, value: VReg, i: usize) -> VReg {
         let to = self.register(VECTOR);
-        let explicit = smallvec![
-            Explicit::Register(0, Size::Low),
-            Explicit::Register(1, Size::Full),
-            Explicit::Immediate(i as u8)
-        ];
+        let explicit = smallvec![Explicit::Register(0), Explicit::Register(1), Explicit::Immediate(i as u8)];
         self.push_op(Op::Extract128, explicit, smallvec![Operand::reg_def(to), Operand::reg_use(value)]);
         to
     }
