@@ -212,8 +212,8 @@ impl Selector {
     /// Into the caches.
     pub(super) fn prefetch(&mut self, from: &Address) {
         let (pointer, offset) = self.pointer(from);
-        let memory = Explicit::Memory(Memory { base: Base::Register(0), offset, broadcast: false });
-        self.push_code(codes::PREFETCHT0, smallvec![memory], smallvec![Operand::reg_use(pointer)]);
+        let memory = Explicit::Memory { base: 0, offset, broadcast: false };
+        self.push_instruction(codes::PREFETCHT0, smallvec![memory], smallvec![Operand::reg_use(pointer)]);
     }
 
     /// Past the caches, 16 bytes at a time.
