@@ -6,7 +6,7 @@ use fusewright::ir::kernel::{BufferId, Index, KernelBuilder};
 use fusewright::ir::plan::{Layout, Place, Plan, PlannedBuffer, Port, Schedule, Step};
 use fusewright::ir::tensor::DType;
 use fusewright::runtime::{self, RunError, Settings, Threads, View, ViewMut};
-use fusewright::{Executable, Model, Options, Tensor, bindings, initialize};
+use fusewright::{Executable, Isa, Model, Options, Tensor, bindings, initialize};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -34,9 +34,13 @@ fn inputs(session: &fusewright::Session) -> Vec<(String, Tensor)> {
 
 /// The bits of all outputs with each number of threads: every step that can be shared is, and as by default.
 fn same_bits(name: &str, model: &Model, batch: usize) {
+    same_bits_with(name, model, batch, Options::default());
+}
+
+fn same_bits_with(name: &str, model: &Model, batch: usize, options: Options) {
     let symbols = model.definition().symbols();
     let sizes = bindings(symbols.iter().map(|symbol| (symbol.as_str(), if symbol == "N" { batch } else { 5 })));
-    let executable = model.compile(Options { bindings: sizes.clone(), ..Options::default() }).unwrap();
+    let executable = model.compile(Options { bindings: sizes.clone(), ..options }).unwrap();
     let planned = executable.planned(&sizes).unwrap();
     let session = executable.session(&sizes).unwrap();
     let inputs = inputs(&session);
@@ -81,6 +85,19 @@ fn bands_have_the_same_bits() {
     assert_eq!(planned.executable.plan().bands.len(), 2, "both convolutions run in bands");
     assert!(planned.executable.plan().scratch_bytes > 0);
     same_bits("bands", &model, 1);
+}
+
+#[test]
+fn gathered_rows_have_the_same_bits() {
+    let text = "(fusewright: 1, inputs: [(name: \"x\", shape: [2, 70, 40, 41])], layers: [Conv2d(out: 61, kernel_size: 1), Relu])";
+    let model = Model::parse(text).unwrap();
+    let options = || Options { isa: Isa::Portable, ..Options::default() };
+    let planned = model.compile(options()).unwrap().planned(&bindings([])).unwrap();
+    assert!(
+        planned.executable.plan().bands.is_empty() && planned.executable.plan().scratch_bytes > 0,
+        "rows are gathered"
+    );
+    same_bits_with("gathered", &model, 2, options());
 }
 
 #[test]

@@ -42,7 +42,7 @@ pub struct Plan<S = Step> {
     pub constant_bytes: u64,
     /// Bytes of the activation arena, one a session.
     pub arena_bytes: u64,
-    /// Bytes of scratch for each thread that runs bands.
+    /// Bytes of scratch for each thread: what the steps of a band hand on, or what a step gathers.
     pub scratch_bytes: u64,
     /// The largest sum of bytes that are live at once: no arena can be smaller in this order of steps.
     pub lower_bound_bytes: u64,
@@ -264,6 +264,9 @@ pub struct Schedule {
     pub tile: SmallVec<[(Axis, u32); 2]>,
     /// Whether the first store passes by the caches: what it writes is larger than they are.
     pub streaming: bool,
+    /// Whether the first tile along the innermost loop puts what a fold reads along the vectors side by side in the thread's
+    /// scratch, where the other tiles read it: see [`access::gathered`].
+    pub gather: bool,
 }
 
 /// The loops of a fold are written out where its steps times the vectors of a tile are no more than this: overlapping
@@ -299,6 +302,7 @@ impl Schedule {
             vector: None,
             tile: SmallVec::new(),
             streaming: false,
+            gather: false,
         }
     }
 }

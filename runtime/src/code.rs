@@ -47,7 +47,8 @@ impl Entry {
     ///
     /// # Safety
     /// `buffers` must hold the addresses of the buffers the nest was compiled for, in its order, each valid for the
-    /// bytes of its planned layout, those it writes not otherwise in use; the code must be alive.
+    /// bytes of its planned layout, those it writes not otherwise in use; `scratch` must hold what the nest gathers, if
+    /// anything, and be nobody else's meanwhile; the code must be alive.
     pub unsafe fn call(self, buffers: &[*mut u8], scratch: *mut u8, range: std::ops::Range<usize>) -> u32 {
         // SAFETY: forwarded to the caller.
         unsafe { (self.0)(buffers.as_ptr(), scratch, range.start, range.end) }

@@ -57,7 +57,9 @@ pub struct Session {
     executable: Arc<Executable>,
     // Pointers point into them.
     _arena: AlignedBytes,
-    _scratch: AlignedBytes,
+    scratch: AlignedBytes,
+    /// What each thread has of it.
+    scratch_bytes: usize,
     steps: Vec<Prepared>,
     /// The buffers of all steps, one step behind the other.
     pointers: Vec<*mut u8>,
@@ -200,7 +202,8 @@ impl Session {
         }
         Session {
             _arena: arena,
-            _scratch: scratch,
+            scratch,
+            scratch_bytes,
             steps,
             pointers,
             given,
@@ -213,6 +216,10 @@ impl Session {
             cancelled: Arc::new(AtomicBool::new(false)),
             executable,
         }
+    }
+
+    fn scratch_of(&self, thread: usize) -> *mut u8 {
+        self.scratch.as_mut_ptr().wrapping_add(thread * self.scratch_bytes)
     }
 
     /// The executable it runs.
@@ -390,25 +397,27 @@ impl Call<'_> {
         let Prepared { steps, buffers, is_band, .. } = self.prepared;
         let compiled = &self.session.executable.steps[steps.clone()];
         if !is_band {
-            return self.call(compiled[0].entry, &buffers[0][0], points);
+            return self.call(thread, compiled[0].entry, &buffers[0][0], points);
         }
         let mut status = 0;
         for position in points {
             for (step, buffers) in compiled.iter().zip(&buffers[thread]) {
-                status |= self.call(step.entry, buffers, position..position + 1);
+                status |= self.call(thread, step.entry, buffers, position..position + 1);
             }
         }
         status
     }
 
-    fn call(&self, entry: Entry, buffers: &Range<usize>, points: Range<usize>) -> u32 {
+    fn call(&self, thread: usize, entry: Entry, buffers: &Range<usize>, points: Range<usize>) -> u32 {
+        let scratch = self.session.scratch_of(thread);
         let pointers = &self.session.pointers[buffers.clone()];
         // SAFETY: the pointers are those of the step's buffers in slot order. Inputs and outputs were checked to have the
         // planned type and length and are borrowed for the whole run; arena, scratch and constants hold the bytes of the
         // plan, which was verified to keep live buffers apart, now or before it was written to what it was read from; state
         // is that of the plan by name and layout, and borrowed for the whole run; constants and inputs are never written by
-        // steps. The session holds the executable, and so the code, and waits for all that take part in the step.
-        unsafe { entry.call(pointers, std::ptr::null_mut(), points) }
+        // steps; scratch is the thread's own, and holds what the plan says. The session holds the executable, and so the code,
+        // and waits for all that take part in the step.
+        unsafe { entry.call(pointers, scratch, points) }
     }
 }
 

@@ -336,5 +336,6 @@ fn schedule(step: &Step) -> String {
         None => {}
     }
     words.extend(step.schedule.tile.iter().map(|(axis, n)| format!("{n} points of {}", axis.0)));
+    words.extend(step.schedule.gather.then(|| "gathering".to_string()));
     words.join(", ")
 }

@@ -2,15 +2,16 @@
 
 use super::random::Random;
 use fusewright::ir::kernel::{Axis, FoldKind};
+use fusewright::ir::plan::access::gathered;
 use fusewright::ir::plan::{Plan, Schedule, Step, Vector};
 
 /// Gives every step of a plan a schedule at random.
 pub fn randomise(plan: &mut Plan, random: &mut Random) {
     let bands: Vec<_> = plan.bands.iter().map(|band| band.steps.clone()).collect();
     let in_band = |step: usize| bands.iter().any(|band| band.contains(&step));
-    let setup = plan.setup.iter_mut().map(|step| (step, false));
-    let steps = plan.steps.iter_mut().enumerate().map(|(i, step)| (step, in_band(i)));
-    for (step, in_band) in setup.chain(steps) {
+    let setup = plan.setup.iter_mut().map(|step| (step, false, false));
+    let steps = plan.steps.iter_mut().enumerate().map(|(i, step)| (step, in_band(i), !in_band(i)));
+    for (step, in_band, may_gather) in setup.chain(steps) {
         if random.chance(90) {
             step.schedule = schedule(step, random);
             if in_band {
@@ -22,6 +23,12 @@ pub fn randomise(plan: &mut Plan, random: &mut Random) {
                 if matches!(step.schedule.vector, Some(Vector::Outer { axis, .. }) if axis == first) {
                     step.schedule.vector = None;
                 }
+            }
+            let gathered = gathered(&step.kernel, &step.schedule).filter(|_| may_gather);
+            if let Some(gathered) = gathered.filter(|_| random.chance(70)) {
+                step.schedule.gather = true;
+                let bytes = (4 * gathered.elements as u64).next_multiple_of(64);
+                plan.scratch_bytes = plan.scratch_bytes.max(bytes);
             }
         }
     }

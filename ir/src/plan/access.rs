@@ -1,7 +1,8 @@
 //! What kernels read and write, index by index: the facts that layouts, halos and schedules are chosen and checked by.
 
-use super::Layout;
+use super::{Layout, Schedule, Vector};
 use crate::kernel::{Affine, Axis, BufferId, Combine, Index, Kernel, Literal, Scalar, ScalarId, Space};
+use crate::tensor::DType;
 
 /// A part of a kernel with a space of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +89,52 @@ fn later(a: Part, b: Part) -> Part {
 fn read_of<'k>(kernel: &'k Kernel, id: ScalarId, part: Part, inner: &Space) -> Option<Read<'k>> {
     let Scalar::Load { buffer, at, outside } = kernel.body.get(id) else { return None };
     Some(Read { id, buffer: *buffer, at, outside: *outside, part, extents: kernel.space(inner) })
+}
+
+/// What a nest gathers in scratch, where its schedule says so: the elements of one load for one tile, a row of lanes for each
+/// step of the fold.
+pub struct Gathered<'k> {
+    /// The load.
+    pub read: Read<'k>,
+    /// The innermost loop of more than one step: its first tile gathers, the others read what it has gathered.
+    pub again: Axis,
+    /// The axes of the fold along which the load moves, with the distance of their rows in elements.
+    pub rows: Vec<(Axis, usize)>,
+    /// The elements that all rows take.
+    pub elements: usize,
+}
+
+/// What a kernel can gather when it is run so: a load of its only fold that is alone to move along the vectors, at plain places
+/// that are the same for all tiles along the innermost loop. Threads do not share that loop.
+pub fn gathered<'k>(kernel: &'k Kernel, schedule: &Schedule) -> Option<Gathered<'k>> {
+    let (Some(Vector::Outer { axis, lanes }), [fold]) = (schedule.vector, &kernel.folds[..]) else { return None };
+    let extent = |axis: Axis| kernel.outer[axis.0 as usize];
+    let again = *schedule.order.iter().rfind(|&&axis| extent(axis) > 1)?;
+    if again == axis || schedule.order.first() == Some(&again) {
+        return None;
+    }
+    let all = reads(kernel);
+    let mut moving = all.iter().filter(|read| read.part == Part::Fold(0) && any_depends(read.at, axis));
+    let read = moving.next().filter(|_| moving.next().is_none())?;
+    let is_tiled = |axis: Axis| schedule.tile.iter().any(|&(own, points)| own == axis && points > 1);
+    let is_alike = |other: Axis| other == axis || !any_depends(read.at, other) || !(other == again || is_tiled(other));
+    let fits = kernel.body.dtype(read.id) == DType::F32
+        && read.at.iter().all(|index| plain(index).is_some())
+        && all.iter().filter(|other| other.id == read.id).count() == 1
+        && (0..kernel.outer.len() as u32).map(Axis).all(is_alike);
+    if !fits {
+        return None;
+    }
+    let n_outer = kernel.outer.len();
+    let (mut rows, mut elements) = (Vec::new(), lanes as usize);
+    for (i, &length) in fold.inner.iter().enumerate().rev() {
+        let axis = Axis((n_outer + i) as u32);
+        if any_depends(read.at, axis) {
+            rows.push((axis, elements));
+            elements *= length;
+        }
+    }
+    Some(Gathered { read: read.clone(), again, rows, elements })
 }
 
 /// Whether the index moves with `axis`. A computed index may move with any.

@@ -57,7 +57,10 @@ impl fmt::Display for Schedule {
             None => {}
         }
         self.tile.iter().try_for_each(|(axis, points)| write!(f, ", tile {} by {points}", axis.0))?;
-        if self.streaming { write!(f, ", streaming") } else { Ok(()) }
+        if self.streaming {
+            write!(f, ", streaming")?;
+        }
+        if self.gather { write!(f, ", gathering") } else { Ok(()) }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What must hold of every plan. A fault here is a bug of the planner, told to those who mend it.
 
-use super::access::{Read, is_in_place, is_proven, is_within, plain, reads, told_apart};
+use super::access::{Read, gathered, is_in_place, is_proven, is_within, plain, reads, told_apart};
 use super::*;
 use crate::kernel::Index;
 
@@ -153,6 +153,14 @@ impl Check<'_> {
             self.regions(step, position < n_setup);
             self.indices(step);
             self.schedule(step);
+            let own = position.checked_sub(n_setup);
+            let is_alone = own.is_some_and(|own| !self.plan.bands.iter().any(|band| band.steps.contains(&own)));
+            let has_room = || {
+                let bytes = gathered(&step.kernel, &step.schedule).map(|gathered| 4 * gathered.elements as u64);
+                bytes.is_some_and(|bytes| bytes <= self.plan.scratch_bytes)
+            };
+            let may_gather = !step.schedule.gather || (is_alone && has_room());
+            self.require(may_gather, || "it gathers what it can not, or where it has no scratch".to_string());
         }
     }
 

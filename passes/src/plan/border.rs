@@ -208,9 +208,9 @@ mod tests {
 
     #[test]
     fn copies_go_beside_their_kernel_position_by_position() {
-        let row = r#"Conv2d(out: 64, kernel_size: 1)"#;
+        let row = r#"Conv2d(out: 24, kernel_size: 1)"#;
         let signal = r#"Conv1d(out: 64, kernel_size: 1), Relu, Conv1d(out: 40, kernel_size: 3, padding: 1)"#;
-        // The first is too large to be read again and again as long rows. The second goes in pieces of a few bytes: only where
+        // The first is too large for long rows, and has too few channels to gather them. The second goes in pieces of a few bytes: only where
         // so little is near.
         for (shape, layers, near_bytes, bands) in [
             ("[1, 256, 112, 112]", row, None, 1),

@@ -42,6 +42,11 @@ impl Machine {
         ..Machine::PORTABLE
     };
 
+    /// Bytes that no kernel should read again and again, or here and there, without asking for them before.
+    pub fn far_bytes(&self) -> u64 {
+        self.l3_bytes / 4
+    }
+
     /// The most lanes a tile may have along its vector axis.
     pub fn most_lanes(&self) -> u32 {
         (4 * self.vector_lanes).max(32)

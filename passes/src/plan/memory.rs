@@ -8,7 +8,7 @@ use super::draft::{Draft, Uses};
 use super::halo;
 use crate::place::{Lifetime, place as place_lifetimes};
 use fusewright_ir::kernel::{BufferId, Role};
-use fusewright_ir::plan::access::is_in_place;
+use fusewright_ir::plan::access::{gathered, is_in_place};
 use fusewright_ir::plan::{Band, Place, Plan, PlannedBuffer, State, Step};
 
 /// Every buffer begins at a multiple of so many bytes: the width of a cache line and of the widest vector.
@@ -42,6 +42,11 @@ pub fn place(draft: Draft, options: &PlanOptions) -> Plan {
             }
         }
         last = kernel.band;
+        if schedule.gather
+            && let Some(gathered) = gathered(&named.kernel, &schedule)
+        {
+            plan.scratch_bytes = plan.scratch_bytes.max((4 * gathered.elements as u64).next_multiple_of(ALIGNMENT));
+        }
         let step = Step { nodes: named.nodes, about: named.about, kernel: named.kernel, schedule };
         if kernel.once { plan.setup.push(step) } else { plan.steps.push(step) }
     }

@@ -7,8 +7,9 @@
 use super::draft::{Draft, DraftBuffer};
 use super::layout::{Contraction, contractions};
 use super::machine::Machine;
+use super::schedule::{MANY_PAGES, MOST_POINTS, WORTH_GATHERING};
 use fusewright_ir::kernel::{Affine, Axis, BufferId, Index, Kernel, Role, Scalar};
-use fusewright_ir::plan::access::{any_depends, with_forms, with_scalars};
+use fusewright_ir::plan::access::{Read, any_depends, with_forms, with_scalars};
 
 /// Vectors along a row below which channels are as good: the last vector is then hardly ever half empty.
 const LONG_ROW: u32 = 8;
@@ -123,7 +124,7 @@ pub fn long_row(
 }
 
 /// Whether an axis of this length, if it lies innermost in what a contraction reads and writes, is better than its channels for
-/// vectors: they are full, share their weights, and are read again and again from a cache.
+/// vectors: they are full, share their weights, and are read again and again from a cache, or from where they are gathered.
 fn is_long_row(
     draft: &Draft,
     kernel: &Kernel,
@@ -137,7 +138,18 @@ fn is_long_row(
         && kernel.stores.iter().all(|store| ends(&store.at))
         && !contraction.weight.iter().any(|weight| any_depends(weight.at, row))
         && length >= (LONG_ROW * machine.vector_lanes) as usize
-        && draft.buffer(read.buffer).bytes() <= machine.l3_bytes / 4
+        && (draft.buffer(read.buffer).bytes() <= machine.far_bytes() || is_gathered(kernel, contraction))
+}
+
+/// Whether so many channels go in and come out that long rows of a large image are gathered.
+fn is_gathered(kernel: &Kernel, contraction: &Contraction) -> bool {
+    let own = |axis: &u32| {
+        let moves = |side: &[Read]| side.iter().any(|read| any_depends(read.at, Axis(*axis)));
+        moves(&contraction.weight) && !moves(&contraction.activation)
+    };
+    let out: usize = (0..kernel.outer.len() as u32).filter(own).map(|axis| kernel.outer[axis as usize]).product();
+    let most = kernel.folds.iter().map(|fold| fold.inner.iter().product::<usize>()).max();
+    most.is_some_and(|rows| rows as u64 >= MANY_PAGES) && out >= WORTH_GATHERING * MOST_POINTS as usize
 }
 
 /// Joins axes wherever that can be done and is of use. Gives the [`common_dims`] of what comes of it.
@@ -335,6 +347,21 @@ mod tests {
         assert_eq!(kernels("[2, 32, 20, 30]", twice), ["Conv2d Relu [2, 64, 600]", "Conv2d [2, 8, 600]"]);
         assert_eq!(kernels("[5, 7, 20, 30]", "Relu"), ["Relu [21000]"]);
         assert_eq!(kernels("[5, 7, 9]", "Softmax(dim: -1)"), ["Softmax [35]"]);
+    }
+
+    #[test]
+    fn small_tiles_gather_rows_that_lie_far_apart() {
+        let gathers = |machine: Machine, channels: usize, out: usize, side: usize| {
+            let options = PlanOptions { machine, ..PlanOptions::default() };
+            let layers = format!("Conv2d(out: {out}, kernel_size: 1), Relu");
+            let plan = plan(program(&format!("[1, {channels}, {side}, {side}]"), &layers, true), &options).unwrap();
+            assert_eq!(verify(&plan), Ok(()), "{plan}");
+            (plan.steps[0].schedule.gather, plan.scratch_bytes)
+        };
+        assert_eq!(gathers(Machine::AVX2, 256, 64, 56), (true, 256 * 24 * 4));
+        assert_eq!(gathers(Machine::AVX512, 256, 64, 56), (false, 0), "a step of its tiles takes long");
+        assert_eq!(gathers(Machine::AVX2, 16, 64, 56), (false, 0), "few pages");
+        assert_eq!(gathers(Machine::AVX2, 256, 8, 56), (false, 0), "read twice");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::draft::{Draft, DraftKernel};
 use super::machine::Machine;
 use super::pack::{movable, packable};
 use fusewright_ir::kernel::{Axis, Combine, FoldKind, Kernel, ScalarId};
-use fusewright_ir::plan::access::{Part, Read, alternating, any_depends, is_proven, plain, reads, stride};
+use fusewright_ir::plan::access::{Part, Read, alternating, any_depends, gathered, is_proven, plain, reads, stride};
 use fusewright_ir::plan::edges::Edges;
 use fusewright_ir::plan::{Schedule, Vector, most_unrolled};
 use fusewright_ir::tensor::DType;
@@ -32,6 +32,7 @@ pub fn schedule(draft: &Draft, draft_kernel: &DraftKernel, machine: &Machine) ->
         let buffer = draft.buffer(id);
         (&buffer.layout, &buffer.info.dims)
     });
+    let may_gather = !draft_kernel.once && !in_band && edges.as_ref().is_some_and(Edges::is_empty);
     let is_worth = !draft_kernel.once || kernel.stores.len() > MOST_SCALARS;
     if let Some(edges) = edges.filter(|_| is_worth && facts.may_be_vector()) {
         let mut outer = facts.outer_axis(Loads::Contiguous);
@@ -46,12 +47,12 @@ pub fn schedule(draft: &Draft, draft_kernel: &DraftKernel, machine: &Machine) ->
         }
         schedule.vector = facts.vector(outer, &schedule.fold_orders, machine);
         if let Some(Vector::Outer { axis, .. }) = schedule.vector {
-            let tile = facts.tile(axis, machine);
+            let tile = facts.tile(axis, machine, edges.is_empty());
             // Tiles that cross edges are written out.
             let most = if edges.is_empty() { u32::MAX } else { machine.most_lanes() };
             schedule.vector = Some(Vector::Outer { axis, lanes: tile.lanes.min(most) });
-            schedule.tile = tile.second.filter(|(_, n)| *n > 1).into_iter().collect();
-            weights = facts.weight_axes(axis, tile.second.map(|(axis, _)| axis));
+            weights = facts.weight_axes(axis, tile.points.first().map(|(axis, _)| *axis));
+            schedule.tile = tile.points.into_iter().filter(|(_, n)| *n > 1).collect();
         }
         if schedule.vector == Some(Vector::Inner) {
             schedule.tile = facts.inner_tile(machine);
@@ -65,6 +66,7 @@ pub fn schedule(draft: &Draft, draft_kernel: &DraftKernel, machine: &Machine) ->
     }
     schedule.order = facts.loop_order(&schedule, &weights, machine);
     schedule.streaming = facts.is_large_result(&schedule, machine);
+    schedule.gather = may_gather && facts.is_better_gathered(&schedule, machine);
     schedule
 }
 
@@ -93,7 +95,8 @@ struct Facts<'a> {
 
 struct Tile {
     lanes: u32,
-    second: Option<(Axis, u32)>,
+    /// Points along other axes, the one of the innermost loop first.
+    points: SmallVec<[(Axis, u32); 2]>,
 }
 
 impl Facts<'_> {
@@ -266,6 +269,30 @@ impl Facts<'_> {
         buffer.bytes() > machine.l3_bytes / 2 && store.inner.is_empty() && self.store_stride(0, axis) == Some(1)
     }
 
+    /// Whether what a fold reads along the vectors is better put side by side by the first tile that reads it. Where its rows lie in
+    /// more pages than the processor knows the places of, each of them costs a look at the table of the second level, and a
+    /// step of a small tile takes no longer than that; rows that lie a power of two apart even push each other out of a cache. What
+    /// is far is asked for as it is gathered.
+    fn is_better_gathered(&self, schedule: &Schedule, machine: &Machine) -> bool {
+        let (Some(Vector::Outer { axis, lanes }), Some(gathered)) = (schedule.vector, gathered(self.kernel, schedule))
+        else {
+            return false;
+        };
+        let read = &gathered.read;
+        if self.is_loose(read) || self.stride(read, axis) != Some(1) {
+            return false;
+        }
+        let points: u32 = schedule.tile.iter().map(|(_, points)| points).product();
+        let cycles = f64::from(points * lanes.div_ceil(machine.vector_lanes)) / 2.0;
+        let tiles = self.extent(gathered.again).div_ceil(schedule.tile_size(gathered.again));
+        let rows = gathered.elements / lanes as usize;
+        let distances = gathered.rows.iter().filter_map(|&(axis, _)| self.stride(read, axis));
+        let distance = 4 * distances.map(i64::unsigned_abs).filter(|&step| step > 0).min().unwrap_or(0);
+        let pages = rows as u64 * distance.min(PAGE_BYTES) / PAGE_BYTES;
+        let is_far = self.draft.buffer(read.buffer).bytes() > machine.far_bytes();
+        (cycles < PAGE_CYCLES || is_far) && tiles >= WORTH_GATHERING && pages >= MANY_PAGES
+    }
+
     /// Where some load of a kernel that folds nothing is not contiguous along `vector`: the axis along which it is. Squares
     /// of both are transposed in registers, but for kernels of many results, whose squares would have no room there.
     fn transposed_axis(&self, vector: Axis) -> Option<Axis> {
@@ -288,10 +315,9 @@ impl Facts<'_> {
         ((f64::from(points) - 1.0) * step + window).min(far_apart) / far_apart
     }
 
-    /// Lanes along `vector`, and points along a second axis, by an estimate of the cycles of the innermost loop: two
-    /// multiply-adds or two loads a cycle, [`LATENCY`] until a sum can be added to again, and vectors of a block that the
-    /// first-level cache cannot hold at the pace of the second.
-    fn tile(&self, vector: Axis, machine: &Machine) -> Tile {
+    /// Lanes along `vector`, and points along one or two other axes, by an [`Estimate`] of the time that all tiles take. Two axes,
+    /// where `may_be_two`, for a gain that is worth the leaves.
+    fn tile(&self, vector: Axis, machine: &Machine, may_be_two: bool) -> Tile {
         let width = machine.vector_lanes;
         let extent = self.extent(vector) as u32;
         let longest = extent.next_multiple_of(width).min(machine.most_lanes());
@@ -299,78 +325,49 @@ impl Facts<'_> {
         if parts == 0 {
             if let Some(along) = self.transposed_axis(vector) {
                 let points = width.min(self.extent(along) as u32);
-                return Tile { lanes: width, second: Some((along, points)) };
+                return Tile { lanes: width, points: [(along, points)].into_iter().collect() };
             }
             // Nothing is kept from point to point: a leaf loops along the whole axis, or a good part of it.
             let lanes = if extent <= 2 * STRETCH { extent } else { STRETCH };
-            return Tile { lanes, second: None };
+            return Tile { lanes, points: SmallVec::new() };
         }
-        let accumulators = (machine.accumulators / parts).max(1);
-        let fold_reads: Vec<&Read> = self.reads.iter().filter(|read| matches!(read.part, Part::Fold(_))).collect();
+        let reads: Vec<&Read> = self.reads.iter().filter(|read| matches!(read.part, Part::Fold(_))).collect();
         let steps: usize = self.kernel.folds.iter().map(|fold| fold.inner.iter().product::<usize>()).max().unwrap_or(1);
         let shares = |axis: &Axis| {
             let reused = |read: &&Read| {
                 any_depends(read.at, vector)
                     && (!any_depends(read.at, *axis) || (steps <= MOST_WINDOW && self.overlap(read, *axis, 2) < 1.0))
             };
-            *axis != vector && self.extent(*axis) > 1 && fold_reads.iter().any(reused)
+            *axis != vector && self.extent(*axis) > 1 && reads.iter().any(reused)
         };
-        let mut best: Option<(f64, Tile)> = None;
         // Of axes that are as good, the one whose points lie nearest to each other in memory.
-        let mut seconds: Vec<Axis> = self.own_axes().filter(shares).collect();
-        seconds.sort_by_key(|&axis| self.store_stride(0, axis).map_or(u64::MAX, i64::unsigned_abs));
-        for second in seconds.into_iter().map(Some).chain([None]) {
-            let length = second.map_or(1, |axis| self.extent(axis) as u32);
-            let in_tile =
-                |read: &&&Read| [Some(vector), second].into_iter().flatten().any(|axis| any_depends(read.at, axis));
-            let same_factors = fold_reads.iter().filter(in_tile).count() == 1;
-            let most_unrolled = most_unrolled(same_factors);
-            let others: f64 = self
-                .outer_axes()
-                .filter(|axis| *axis != vector && Some(*axis) != second)
-                .map(|axis| self.extent(axis) as f64)
-                .product();
-            for lanes in (width..=longest).rev().step_by(width as usize) {
-                let vectors = lanes / width;
-                let is_far = 4 * u64::from(lanes) * steps as u64 > machine.l1_bytes / 2;
-                let fetching = if is_far { f64::from(4 * lanes) / L2_BYTES_A_CYCLE } else { 0.0 };
-                for points in 1..=length.min(MOST_POINTS) {
-                    // Beside the sums a row of vectors is in registers, and, where instructions cannot read one element for
-                    // all lanes, that element.
-                    let operands = vectors + u32::from(machine.registers < 32);
-                    // The numbers that all sums take have the other half of the registers.
-                    let is_too_large = vectors * points > accumulators
-                        || (same_factors && points > 1 && vectors * points > machine.registers / 2)
-                        || (points > 1 && vectors * points * parts + operands > machine.registers);
-                    if is_too_large && (vectors, points) != (1, 1) {
-                        break;
-                    }
-                    let cycles = |points: u32| {
-                        let loads: f64 = fold_reads
-                            .iter()
-                            .map(|read| {
-                                let moves = second.is_some_and(|axis| any_depends(read.at, axis));
-                                let written_out = steps * (points * vectors) as usize <= most_unrolled;
-                                let times = match second {
-                                    Some(axis) if moves && written_out => {
-                                        f64::from(points) * self.overlap(read, axis, points)
-                                    }
-                                    _ if moves => f64::from(points),
-                                    _ => 1.0,
-                                };
-                                let each = if any_depends(read.at, vector) { f64::from(vectors) } else { BROADCAST };
-                                times * each
-                            })
-                            .sum();
-                        let sums = f64::from(vectors * points * parts);
-                        (sums / 2.0).max(loads / 2.0).max(LATENCY).max(fetching) + 0.5
-                    };
-                    let blocks = f64::from(extent.div_ceil(lanes));
-                    let rest = if length % points == 0 { 0.0 } else { cycles(length % points) };
-                    let total = blocks * (f64::from(length / points) * cycles(points) + rest) * others;
-                    if best.as_ref().is_none_or(|(least, _)| total < *least) {
-                        best = Some((total, Tile { lanes, second: second.map(|axis| (axis, points)) }));
-                    }
+        let mut axes: Vec<Axis> = self.own_axes().filter(shares).collect();
+        axes.sort_by_key(|&axis| self.store_stride(0, axis).map_or(u64::MAX, i64::unsigned_abs));
+        let estimate = Estimate { facts: self, machine, vector, reads, steps, parts };
+        let most = |axis: Axis| (self.extent(axis) as u32).min(MOST_POINTS);
+        let mut best: Option<(f64, Tile)> = None;
+        let mut consider = |lanes: u32, points: &[(Axis, u32)], gain: f64| {
+            let fits = estimate.fits(lanes, points);
+            if fits {
+                let total = estimate.total(lanes, points);
+                if best.as_ref().is_none_or(|(least, _)| total * gain < *least) {
+                    best = Some((total, Tile { lanes, points: points.iter().copied().collect() }));
+                }
+            }
+            fits
+        };
+        let all_lanes = || (width..=longest).rev().step_by(width as usize);
+        for &axis in &axes {
+            for lanes in all_lanes() {
+                let _ = (1..=most(axis)).all(|points| consider(lanes, &[(axis, points)], 1.0));
+            }
+        }
+        all_lanes().for_each(|lanes| _ = consider(lanes, &[], 1.0));
+        for (i, &axis) in axes.iter().enumerate().filter(|_| may_be_two) {
+            for (&other, lanes) in axes[i + 1..].iter().flat_map(|other| all_lanes().map(move |lanes| (other, lanes))) {
+                for points in 2..=most(axis) / 2 {
+                    let rows = 2..=most(other).min(MOST_POINTS / points);
+                    let _ = rows.into_iter().all(|rows| consider(lanes, &[(axis, points), (other, rows)], WORTH_TWO));
                 }
             }
         }
@@ -486,6 +483,96 @@ impl Facts<'_> {
     }
 }
 
+/// What tiles are chosen by: the cycles of the innermost loop, at two multiply-adds or two loads a cycle, [`LATENCY`] until a sum
+/// can be added to again, and vectors of a block that the first-level cache cannot hold at the pace of the second.
+struct Estimate<'a> {
+    facts: &'a Facts<'a>,
+    machine: &'a Machine,
+    vector: Axis,
+    /// The loads of folds.
+    reads: Vec<&'a Read<'a>>,
+    /// The steps of the longest fold.
+    steps: usize,
+    /// Sums a point.
+    parts: u32,
+}
+
+impl Estimate<'_> {
+    fn vectors(&self, lanes: u32) -> u32 {
+        lanes / self.machine.vector_lanes
+    }
+
+    /// Whether all sums of a tile take the same numbers times elements of their own.
+    fn has_same_factors(&self, points: &[(Axis, u32)]) -> bool {
+        let axes = points.iter().map(|(axis, _)| *axis).chain([self.vector]);
+        self.reads.iter().filter(|read| axes.clone().any(|axis| any_depends(read.at, axis))).count() == 1
+    }
+
+    /// Whether all is in registers: beside the sums a row of vectors and, where instructions cannot read one element for all
+    /// lanes, that element.
+    fn fits(&self, lanes: u32, points: &[(Axis, u32)]) -> bool {
+        // The numbers that all sums take have the other half of the registers.
+        let most = if self.has_same_factors(points) { self.machine.registers / 2 } else { u32::MAX };
+        let (vectors, points) = (self.vectors(lanes), points.iter().map(|(_, n)| n).product::<u32>());
+        let operands = vectors + u32::from(self.machine.registers < 32);
+        let accumulators = (self.machine.accumulators / self.parts).max(1);
+        let is_too_large = vectors * points > accumulators
+            || (points > 1 && vectors * points > most)
+            || (points > 1 && vectors * points * self.parts + operands > self.machine.registers);
+        !is_too_large || (vectors, points) == (1, 1)
+    }
+
+    /// Cycles of one step of all tiles.
+    fn total(&self, lanes: u32, points: &[(Axis, u32)]) -> f64 {
+        let blocks = f64::from((self.facts.extent(self.vector) as u32).div_ceil(lanes));
+        let others: f64 = self
+            .facts
+            .outer_axes()
+            .filter(|axis| *axis != self.vector && !points.iter().any(|(own, _)| own == axis))
+            .map(|axis| self.facts.extent(axis) as f64)
+            .product();
+        blocks * self.along(lanes, &SmallVec::new(), points) * others
+    }
+
+    /// Of the tiles along the axes in `points`, and the smaller ones at their ends, which have points along others.
+    fn along(&self, lanes: u32, others: &SmallVec<[(Axis, u32); 2]>, points: &[(Axis, u32)]) -> f64 {
+        let Some((&(axis, n), rest)) = points.split_first() else { return self.step(lanes, others) };
+        let length = self.facts.extent(axis) as u32;
+        let with = |n: u32| {
+            let mut all = others.clone();
+            all.push((axis, n));
+            self.along(lanes, &all, rest)
+        };
+        let end = if length.is_multiple_of(n) { 0.0 } else { with(length % n) };
+        f64::from(length / n) * with(n) + end
+    }
+
+    /// Of one tile.
+    fn step(&self, lanes: u32, points: &[(Axis, u32)]) -> f64 {
+        let vectors = self.vectors(lanes);
+        let all: u32 = points.iter().map(|(_, n)| n).product();
+        let is_far = 4 * u64::from(lanes) * self.steps as u64 > self.machine.l1_bytes / 2;
+        let fetching = if is_far { f64::from(4 * lanes) / L2_BYTES_A_CYCLE } else { 0.0 };
+        let written_out = self.steps * (all * vectors) as usize <= most_unrolled(self.has_same_factors(points));
+        let loads: f64 = self
+            .reads
+            .iter()
+            .map(|read| {
+                let moving = points.iter().filter(|(axis, _)| any_depends(read.at, *axis));
+                let times: f64 = moving
+                    .map(|&(axis, n)| f64::from(n) * if written_out { self.facts.overlap(read, axis, n) } else { 1.0 })
+                    .product();
+                times * if any_depends(read.at, self.vector) { f64::from(vectors) } else { BROADCAST }
+            })
+            .sum();
+        let sums = f64::from(vectors * all * self.parts);
+        (sums / 2.0).max(loads / 2.0).max(LATENCY).max(fetching) + 0.5
+    }
+}
+
+/// By how much points along two axes must be better than along one.
+const WORTH_TWO: f64 = 1.02;
+
 /// A reduction of so many points reads more weights for one vector of results than fit into a first-level cache beside
 /// the rest.
 const LARGE_FOLD: usize = 1024;
@@ -500,13 +587,24 @@ const MOST_SCALARS: usize = 8;
 const MOST_SQUARES: usize = 4;
 
 /// The most points of a tile's second axis: the first-level cache has eight ways, and rows may lie 4 KiB apart.
-const MOST_POINTS: u32 = 8;
+pub const MOST_POINTS: u32 = 8;
 
 /// Cycles until a sum can be added to again: four, and one for what is late.
 const LATENCY: f64 = 5.0;
 
 /// Bytes that come from the second-level cache in a cycle, of vectors that are read one behind the other.
 const L2_BYTES_A_CYCLE: f64 = 24.0;
+
+/// Bytes of a small page of memory, and pages that may be more than a processor finds at once: the tables of the first level have
+/// 64 entries or some more, and weights and results are in others.
+const PAGE_BYTES: u64 = 4096;
+pub const MANY_PAGES: u64 = 32;
+
+/// Cycles that it takes to find a page that is not among those.
+const PAGE_CYCLES: f64 = 8.0;
+
+/// Tiles that read the same, from which on it is worth to gather it.
+pub const WORTH_GATHERING: usize = 4;
 
 /// What a load of one element into all lanes costs, in loads of a vector: many machines need a shuffle.
 const BROADCAST: f64 = 1.5;
@@ -529,6 +627,16 @@ mod tests {
         let portable = schedules("[1, 3, 56, 56]", layers, "a", &Machine::PORTABLE);
         assert_eq!(portable, "loops 2 0 1 3, fold 5 6 4, vector 1 by 16, tile 3 by 2");
         let wide = schedules("[1, 3, 56, 56]", layers, "a", &Machine::AVX512);
+        assert_eq!(wide, "loops 2 0 1 3, fold 5 6 4, vector 1 by 64, tile 3 by 7");
+    }
+
+    #[test]
+    fn short_rows_are_tiled_by_pairs_where_that_fills_registers() {
+        let layers = r#"Conv2d(out: 64, kernel_size: 1), Conv2d(name: "a", out: 64, kernel_size: 3, padding: 1),
+            Flatten, Dense(out: 2)"#;
+        let narrow = schedules("[1, 3, 14, 14]", layers, "a", &Machine::AVX2);
+        assert_eq!(narrow, "loops 2 0 1 3, fold 5 6 4, vector 1 by 16, tile 3 by 3, tile 2 by 2");
+        let wide = schedules("[1, 3, 14, 14]", layers, "a", &Machine::AVX512);
         assert_eq!(wide, "loops 2 0 1 3, fold 5 6 4, vector 1 by 64, tile 3 by 7");
     }
 

@@ -1,7 +1,7 @@
 //! The loop nest of a kernel, one point at a time: outer loops, folds, stores.
 
 use super::leaf::Starts;
-use super::leaf::build::{self, Tile};
+use super::leaf::build::{self, Base, Gather, Tile, Variant};
 use super::module::CodeModule;
 use super::{Leaves, Recipe};
 use cranelift_codegen::ir::condcodes::IntCC;
@@ -40,6 +40,12 @@ pub struct Emitter<'a, 'f> {
     /// Where that tile starts.
     pub(super) starts: Vec<Starts>,
     pub(super) leaves: &'a mut Leaves,
+    /// The thread's scratch.
+    scratch: Value,
+    /// The loop whose first tile gathers what the others read, where the nest gathers.
+    again: Option<Axis>,
+    /// What the leaf at hand does with it.
+    gather: Option<Gather>,
     /// Whether the result is aligned, where its vectors pass by the caches if it is.
     pub(super) streams: Option<Value>,
     /// Loads with a computed index met so far: their numbers are the nest's results.
@@ -92,6 +98,7 @@ pub fn emit(
     let n_inner = recipe.kernel.folds.iter().map(|fold| fold.inner.len());
     let n_inner = n_inner.chain(recipe.kernel.stores.iter().map(|store| store.inner.len())).max().unwrap_or(0);
     let (lane, edges) = build::lane_axis(recipe).unzip();
+    let edges = edges.unwrap_or_default();
     let mut emitter = Emitter {
         recipe,
         module,
@@ -101,11 +108,14 @@ pub fn emit(
         folded: Vec::new(),
         known: FxHashMap::default(),
         extents: Space::new(),
+        again: lane.and_then(|lane| build::may_gather(recipe, lane, &edges)),
         lane,
-        edges: edges.unwrap_or_default(),
+        edges,
         tile: Tile::from_elem(1, recipe.kernel.outer.len()),
         starts: vec![Starts::at(0); recipe.kernel.outer.len()],
         leaves,
+        scratch: parameters[1],
+        gather: None,
         streams: None,
         checked_loads: 0,
     };
@@ -181,7 +191,7 @@ impl Emitter<'_, '_> {
         let step = self.step(axis);
         let whole = extent / step * step;
         let ends = self.edges.ends(axis, extent, step);
-        let first = ends.first * step;
+        let first = ends.first.max(usize::from(self.again == Some(axis) && whole > 0)) * step;
         Partition { extent, step, whole, middle: first..(whole - ends.last * step).max(first) }
     }
 
@@ -190,6 +200,9 @@ impl Emitter<'_, '_> {
         self.tile[axis.0 as usize] = part.step;
         let last = part.middle.end - part.step;
         self.starts[axis.0 as usize] = Starts { low: part.middle.start as i64, high: last as i64 };
+        if self.again == Some(axis) {
+            self.gather = Some(Gather::Again);
+        }
         self.fold_range((from, until, part.step as i64), &[], |e, position, _| {
             e.axes[axis.0 as usize] = Some(position);
             e.outer(rest);
@@ -202,6 +215,9 @@ impl Emitter<'_, '_> {
         self.axes[axis.0 as usize] = Some(self.b.ins().iconst(types::I64, start as i64));
         self.tile[axis.0 as usize] = points;
         self.starts[axis.0 as usize] = Starts::at(start);
+        if self.again == Some(axis) {
+            self.gather = Some(if start == 0 { Gather::Keep } else { Gather::Again });
+        }
         self.outer(rest);
     }
 
@@ -250,17 +266,19 @@ impl Emitter<'_, '_> {
     }
 
     fn leaf(&mut self, lane: Axis, streaming: bool) {
+        let variant = Variant { streaming, gather: self.gather };
         let built =
-            build::build(self.recipe, (lane, &self.edges), &self.tile, &self.starts, self.leaves.width(), streaming);
+            build::build(self.recipe, (lane, &self.edges), &self.tile, &self.starts, self.leaves.width(), variant);
         let id = self.leaves.function(self.module, built.leaf);
         let function = self.module.jit.declare_func_in_func(id, self.b.func);
         let arguments: Vec<Value> = built
             .parameters
             .iter()
             .map(|parameter| {
-                let mut value = match parameter.slot {
-                    Some(slot) => self.bases[slot],
-                    None => self.b.ins().iconst(types::I64, 0),
+                let mut value = match parameter.base {
+                    Base::Zero => self.b.ins().iconst(types::I64, 0),
+                    Base::Slot(slot) => self.bases[slot],
+                    Base::Scratch => self.scratch,
                 };
                 for &(axis, k) in &parameter.terms {
                     let position = self.axes[axis.0 as usize].expect("the loop is open");

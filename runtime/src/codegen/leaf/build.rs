@@ -8,7 +8,7 @@ mod forms;
 mod memory;
 mod values;
 
-pub use forms::lane_axis;
+pub use forms::{lane_axis, may_gather};
 
 use super::lanes::Writer;
 use super::{Binary, Leaf, LoopId, Mask, Reduction, Starts, Vector};
@@ -16,7 +16,7 @@ use crate::codegen::Recipe;
 use forms::{Linear, linear};
 use fusewright_ir::kernel::{Affine, Axis, BinaryOp, BufferId, FoldKind, Index, Scalar, ScalarId, Space};
 use fusewright_ir::plan;
-use fusewright_ir::plan::access::alternating;
+use fusewright_ir::plan::access::{Gathered, alternating, gathered};
 use fusewright_ir::plan::edges::Edges;
 use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
@@ -33,10 +33,30 @@ pub struct Built {
 /// A linear form of outer axes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parameter {
-    /// The slot whose address is added; none for a position.
-    pub slot: Option<usize>,
-    /// Coefficients: bytes where there is a slot.
+    /// What is added to it.
+    pub base: Base,
+    /// Coefficients: bytes where there is an address.
     pub terms: Vec<(Axis, i64)>,
+}
+
+/// What a parameter begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Base {
+    /// Nothing: it is a position.
+    Zero,
+    /// The address of a slot.
+    Slot(usize),
+    /// The address of the thread's scratch.
+    Scratch,
+}
+
+/// What a leaf does with the load that its nest gathers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gather {
+    /// Reads it where it lies, and keeps it.
+    Keep,
+    /// Reads what was kept.
+    Again,
 }
 
 /// The points of a tile along each outer axis; 1 along most.
@@ -60,15 +80,24 @@ enum Position {
     At(i64),
 }
 
+/// How a leaf differs from others of its tile.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Variant {
+    /// Whether the first store passes by the caches.
+    pub streaming: bool,
+    /// What is gathered, where something is.
+    pub gather: Option<Gather>,
+}
+
 /// Writes the leaf of a tile that starts within `starts` along each outer axis; `lane` and `edges` are those of
-/// [`lane_axis`]. With `streaming`, the first store passes by the caches.
+/// [`lane_axis`].
 pub fn build(
     recipe: &Recipe,
     (lane, edges): (Axis, &Edges),
     tile: &Tile,
     starts: &[Starts],
     width: usize,
-    streaming: bool,
+    Variant { streaming, gather }: Variant,
 ) -> Built {
     let n_outer = recipe.kernel.outer.len();
     let mut builder = Builder {
@@ -78,6 +107,7 @@ pub fn build(
         tile,
         starts,
         streaming,
+        gather: gather.and_then(|gather| Some((gather, gathered(&recipe.kernel, &recipe.schedule)?))),
         edges,
         parameters: Vec::new(),
         positions: vec![Position::At(0); n_outer + MOST_INNER],
@@ -154,6 +184,7 @@ struct Builder<'a> {
     /// Where the tile starts along each outer axis.
     starts: &'a [Starts],
     streaming: bool,
+    gather: Option<(Gather, Gathered<'a>)>,
     edges: &'a Edges,
     /// Stores that fill rows together.
     pairs: Vec<(usize, usize)>,

@@ -134,6 +134,8 @@ impl Lowering<'_, '_> {
                 let value = self.get(*value);
                 self.store(value, pointer, offset, *access);
             }
+            // Cranelift has no instruction for it.
+            Inst::Prefetch { .. } => {}
             Inst::Unary { to, op, a } => self.unary(*to, *op, *a),
             Inst::Binary { to, op, a, b } => self.binary(*to, *op, *a, *b),
             Inst::Shift { to, op, a, by } => {

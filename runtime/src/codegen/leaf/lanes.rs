@@ -122,6 +122,11 @@ impl Writer {
         self.push(Inst::Store { value, to, access, streaming });
     }
 
+    /// Asks for memory that is read soon.
+    pub fn prefetch(&mut self, from: Address) {
+        self.push(Inst::Prefetch { from });
+    }
+
     /// A function of one vector.
     pub fn unary(&mut self, op: Unary, a: Vector) -> Vector {
         let to = self.vector();

@@ -228,6 +228,10 @@ pub enum Inst {
         access: Access,
         streaming: bool,
     },
+    /// Asks for memory that is read soon. It may lie outside of what there is.
+    Prefetch {
+        from: Address,
+    },
     Unary {
         to: Vector,
         op: Unary,
@@ -327,7 +331,7 @@ impl Inst {
     /// The values that it gives, a loop's apart.
     pub fn gives(&self) -> SmallVec<[Name; 2]> {
         match self {
-            Inst::Store { .. } | Inst::Loop(_) => SmallVec::new(),
+            Inst::Store { .. } | Inst::Prefetch { .. } | Inst::Loop(_) => SmallVec::new(),
             Inst::Compare { to, .. } | Inst::Logic { to, .. } | Inst::Not { to, .. } => smallvec![Name::Mask(*to)],
             Inst::Interleave { to, .. } => to.iter().copied().map(Name::Vector).collect(),
             Inst::Transpose { to, .. } => to.iter().copied().map(Name::Vector).collect(),
@@ -360,7 +364,7 @@ impl Inst {
     pub fn vectors(&self, with: &mut dyn FnMut(Vector)) {
         match self {
             Inst::Constant { .. } | Inst::Position { .. } | Inst::Load { .. } | Inst::Loop(_) => {}
-            Inst::Logic { .. } | Inst::Not { .. } => {}
+            Inst::Logic { .. } | Inst::Not { .. } | Inst::Prefetch { .. } => {}
             Inst::Store { value, .. } => with(*value),
             Inst::Transpose { from, .. } => from.iter().for_each(|&row| with(row)),
             Inst::Unary { a, .. } | Inst::Shift { a, .. } | Inst::Reduce { a, .. } | Inst::Lookup { index: a, .. } => {

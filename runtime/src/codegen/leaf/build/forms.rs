@@ -5,6 +5,7 @@ use fusewright_ir::kernel::{
     Affine, Axis, BinaryOp, BufferId, Combine, CompareOp, FoldKind, Index, Literal, Scalar, Space, UnaryOp,
 };
 use fusewright_ir::plan;
+use fusewright_ir::plan::access::gathered;
 use fusewright_ir::plan::edges::Edges;
 use fusewright_ir::tensor::DType;
 
@@ -43,6 +44,16 @@ pub fn lane_axis(recipe: &Recipe) -> Option<(Axis, Edges)> {
     }
     let edges = recipe.edges().filter(|edges| edges.fit(kernel, &recipe.schedule))?;
     Some((axis, edges))
+}
+
+/// The loop whose first tile gathers, where the schedule says so and vectors are read one element behind the other.
+pub fn may_gather(recipe: &Recipe, lane: Axis, edges: &Edges) -> Option<Axis> {
+    if !recipe.schedule.gather || !edges.is_empty() {
+        return None;
+    }
+    let gathered = gathered(&recipe.kernel, &recipe.schedule)?;
+    let form = linear(recipe, lane, gathered.read.buffer, gathered.read.at)?;
+    (form.lane_step == 1 && !form.padded).then_some(gathered.again)
 }
 
 fn is_32_bits(dtype: DType) -> bool {

@@ -2,12 +2,15 @@
 
 use super::forms::Linear;
 use super::values::bits_of;
-use super::{Builder, Parameter, Point, Position, Value};
+use super::{Base, Builder, Gather, Parameter, Point, Position, Value};
 use crate::codegen::leaf::{Access, Address, Lanes, LoopId, Vector};
 use fusewright_ir::kernel::{Affine, Axis, BufferId, Index, Literal, ScalarId};
 use fusewright_ir::plan;
 use fusewright_ir::plan::edges;
 use smallvec::SmallVec;
+
+/// Rows that are gathered are asked for so many steps before: about the time that it takes to read one from the last-level cache.
+const ROWS_AHEAD: i64 = 16;
 
 impl Builder<'_> {
     pub(super) fn load(&mut self, form: &Linear, buffer: BufferId, point: &Point, lanes: Lanes) -> Vector {
@@ -230,8 +233,45 @@ impl Builder<'_> {
         }
         outer.sort();
         terms.sort();
-        let base = self.parameter(Parameter { slot: Some(buffer.0 as usize), terms: outer });
+        let base = self.parameter(Parameter { base: Base::Slot(buffer.0 as usize), terms: outer });
         Address { base, terms, offset: offset * 4 }
+    }
+
+    /// What is gathered of a load at a point: read where it lies and kept, or read where it was kept.
+    pub(super) fn load_gathered(&mut self, gather: Gather, form: &Linear, buffer: BufferId, point: &Point) -> Vector {
+        let access = Access::Vector { lanes: Lanes::first(self.used_lanes(point)) };
+        let kept = self.kept(point);
+        if gather == Gather::Again {
+            return self.writer.load(kept, access);
+        }
+        let from = self.address(form, buffer, point);
+        // The innermost loop is the last; no processor sees by itself what rows far apart come next.
+        if let Some(&(_, bytes)) = from.terms.last() {
+            self.writer.prefetch(Address { offset: from.offset + ROWS_AHEAD * bytes, ..from.clone() });
+        }
+        let vector = self.writer.load(from, access);
+        self.writer.store(vector, kept, access, false);
+        vector
+    }
+
+    /// Where in scratch the lanes at a point are kept.
+    fn kept(&mut self, point: &Point) -> Address {
+        let base = self.parameter(Parameter { base: Base::Scratch, terms: Vec::new() });
+        let (_, gathered) = self.gather.as_ref().expect("something is gathered");
+        let mut offset = 4 * i64::from(point[self.lane.0 as usize]);
+        let mut terms: SmallVec<[(LoopId, i64); 4]> = SmallVec::new();
+        for &(axis, elements) in &gathered.rows {
+            let bytes = 4 * elements as i64;
+            match self.positions[axis.0 as usize] {
+                Position::At(i) => offset += i * bytes,
+                Position::Loop { id, stride, offset: ahead } => {
+                    terms.push((id, stride * bytes));
+                    offset += ahead * bytes;
+                }
+            }
+        }
+        terms.sort();
+        Address { base, terms, offset }
     }
 
     pub(super) fn position(&mut self, affine: &Affine, point: &Point) -> Vector {
@@ -258,7 +298,7 @@ impl Builder<'_> {
                 }
             }
         }
-        let parameter = self.parameter(Parameter { slot: None, terms: outer });
+        let parameter = self.parameter(Parameter { base: Base::Zero, terms: outer });
         self.writer.position(parameter, terms, offset, lane_step)
     }
 

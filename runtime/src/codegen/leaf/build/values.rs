@@ -51,6 +51,10 @@ impl Builder<'_> {
             Scalar::Position(affine) => self.position(affine, point),
             Scalar::Load { buffer, at, outside } => {
                 let form = linear(recipe, self.lane, *buffer, at).expect("checked by supported");
+                let gather = self.gather.as_ref().filter(|(_, gathered)| gathered.read.id == id);
+                if let Some(&(gather, _)) = gather {
+                    return Value::Vector(self.load_gathered(gather, &form, *buffer, point));
+                }
                 let whole_blocks = form.padded && self.has_whole_blocks();
                 let used = if whole_blocks { self.writer.width() } else { self.used_lanes(point) };
                 let lanes = if outside.is_some() && !self.edges.is_empty() {

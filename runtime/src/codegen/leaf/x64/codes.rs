@@ -124,6 +124,9 @@ instructions! {
     /// From the low bits of a general-purpose register.
     KMOVW_GENERAL: Encoding::new("VEX.L0.0F.W0 92 /r", RM);
 
+    /// A line of memory into all caches.
+    PREFETCHT0: Encoding::new("0F 18 /1", M);
+
     MOV: Encoding::new("REX.W 8B /r", RM);
     MOV_STORE: Encoding::new("REX.W 89 /r", MR);
     /// A number of 32 bits; the upper half of the register becomes 0.

@@ -214,6 +214,7 @@ impl Selector {
                 }
             }
             LeafInst::Store { value, to, access, streaming } => self.store(*value, to, *access, *streaming),
+            LeafInst::Prefetch { from } => self.prefetch(from),
             LeafInst::Evens { to, a, b } => {
                 let (a, b) = (self.get(*a), self.get(*b));
                 let value = self.evens(a, b);
@@ -370,7 +371,7 @@ fn collect_advancing(body: &[LeafInst], id: LoopId, advancing: &mut Vec<(Pointer
     };
     for inst in body {
         match inst {
-            LeafInst::Load { from, .. } => add(from.base, &from.terms),
+            LeafInst::Load { from, .. } | LeafInst::Prefetch { from } => add(from.base, &from.terms),
             LeafInst::Store { to, .. } => add(to.base, &to.terms),
             LeafInst::Position { parameter, terms, .. } => add(*parameter, terms),
             _ => {}

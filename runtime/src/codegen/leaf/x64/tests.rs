@@ -111,6 +111,7 @@ fn instruction(name: &str) -> Code {
         "KMOVW" => Code::VEX_Kmovw_kr_km16,
         "KMOVW_STORE" => Code::VEX_Kmovw_m16_kr,
         "KMOVW_GENERAL" => Code::VEX_Kmovw_kr_r32,
+        "PREFETCHT0" => Code::Prefetcht0_m8,
         "MOV" => Code::Mov_r64_rm64,
         "MOV_STORE" => Code::Mov_rm64_r64,
         "MOV_NUMBER_32" => Code::Mov_r32_imm32,

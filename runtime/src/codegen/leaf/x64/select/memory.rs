@@ -209,6 +209,13 @@ impl Selector {
         whole
     }
 
+    /// Into the caches.
+    pub(super) fn prefetch(&mut self, from: &Address) {
+        let (pointer, offset) = self.pointer(from);
+        let memory = Explicit::Memory { base: 0, offset, broadcast: false };
+        self.push_instruction(codes::PREFETCHT0, smallvec![memory], smallvec![Operand::reg_use(pointer)]);
+    }
+
     /// Past the caches, 16 bytes at a time.
     pub(super) fn stream(&mut self, value: VReg, to: &Address) {
         for i in 0..self.form.width() / 4 {
