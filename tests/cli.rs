@@ -119,6 +119,9 @@ fn compiling_is_shown() {
     let title = |step: &&&str| step.lines().next().unwrap_or_default().to_string();
     let sums = || steps.iter().filter(|step| title(step).contains("Conv2d") || title(step).contains("Dense"));
     assert!(sums().count() == 5 && sums().all(|step| step.contains("mul") || step.contains("fmadd")), "{listings}");
+    if fusewright::Isa::detect() != fusewright::Isa::Portable {
+        assert!(listings.contains("; loop of Conv2d"), "the kernel above its loops: {listings}");
+    }
     assert!(printed(&["compile", LENET, "--after", "lower"]).contains("relu1[i j k l] = relu(c1["));
     assert!(printed(&["compile", LENET, "--explain"]).contains("the consumer works point by point"));
     assert!(printed(&["compile", LENET]).contains("Conv2d Relu"));

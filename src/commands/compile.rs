@@ -266,7 +266,14 @@ fn listings(
     let plan = planned.executable.plan();
     let steps = plan.setup.iter().map(|step| ("setup", step)).chain(plan.steps.iter().map(|step| ("step", step)));
     for (listing, (when, step)) in planned.executable.listings().iter().zip(steps) {
-        writeln!(out, "; {when}: {} ({})\n{}", step.about, step.nodes.join(" "), text(listing).trim_end())?;
+        let kernel = format!("{} ({})", step.about, step.nodes.join(" "));
+        writeln!(out, "; {when}: {kernel}")?;
+        for line in text(listing).trim_end().lines() {
+            match line {
+                "; loop" => writeln!(out, "; loop of {kernel}")?,
+                line => writeln!(out, "{line}")?,
+            }
+        }
     }
     Ok(())
 }

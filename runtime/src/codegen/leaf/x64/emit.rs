@@ -39,7 +39,8 @@ pub fn emit(function: &Function, allocation: &Output, form: Form, with_listing: 
     }
     let length = emitter.bytes.len();
     emitter.constants();
-    let listing = if with_listing { list(&emitter.bytes[..length], &emitter.starts) } else { String::new() };
+    let is_loop = |block: usize| function.blocks[block].is_loop;
+    let listing = if with_listing { list(&emitter.bytes[..length], &emitter.starts, is_loop) } else { String::new() };
     Assembled { bytes: emitter.bytes, listing }
 }
 
