@@ -270,8 +270,9 @@ pub struct Schedule {
 }
 
 /// The loops of a fold are written out where its steps times the vectors of a tile are no more than this: overlapping
-/// windows then read an element once. More where all sums of a tile take the same numbers times elements of their own, as
-/// those of a depthwise convolution along rows do: then every element goes to many sums.
+/// windows then read an element once. More where all sums of a tile take the same numbers times elements of windows that overlap,
+/// and other tiles others, as those of a depthwise convolution along rows do: then every element goes to many sums, and is
+/// read for no others.
 pub fn most_unrolled(same_factors: bool) -> usize {
     if same_factors { 800 } else { 160 }
 }

@@ -502,10 +502,15 @@ impl Estimate<'_> {
         lanes / self.machine.vector_lanes
     }
 
-    /// Whether all sums of a tile take the same numbers times elements of their own.
+    /// Whether all sums of a tile take the same numbers times elements of windows that overlap, which no sum of another tile
+    /// takes.
     fn has_same_factors(&self, points: &[(Axis, u32)]) -> bool {
         let axes = points.iter().map(|(axis, _)| *axis).chain([self.vector]);
-        self.reads.iter().filter(|read| axes.clone().any(|axis| any_depends(read.at, axis))).count() == 1
+        let mut moving = self.reads.iter().filter(|read| axes.clone().any(|axis| any_depends(read.at, axis)));
+        let (Some(read), None) = (moving.next(), moving.next()) else { return false };
+        let mut long = self.facts.outer_axes().filter(|axis| self.facts.extent(*axis) > 1);
+        points.iter().any(|&(axis, n)| n > 1 && self.facts.overlap(read, axis, n) < 1.0)
+            && long.all(|axis| any_depends(read.at, axis))
     }
 
     /// Whether all is in registers: beside the sums a row of vectors and, where instructions cannot read one element for all
