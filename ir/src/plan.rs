@@ -267,14 +267,10 @@ pub struct Schedule {
     /// Whether the first tile along the innermost loop puts what a fold reads along the vectors side by side in the thread's
     /// scratch, where the other tiles read it: see [`access::gathered`].
     pub gather: bool,
-}
-
-/// The loops of a fold are written out where its steps times the vectors of a tile are no more than this: overlapping
-/// windows then read an element once. More where all sums of a tile take the same numbers times elements of windows that overlap,
-/// and other tiles others, as those of a depthwise convolution along rows do: then every element goes to many sums, and is
-/// read for no others.
-pub fn most_unrolled(same_factors: bool) -> usize {
-    if same_factors { 800 } else { 160 }
+    /// Whether the loops of folds are written out further than elsewhere: where all sums of a tile take the same numbers times
+    /// elements of windows that overlap, and other tiles others, as those of a depthwise convolution along rows do. Every
+    /// element then goes to many sums, and is read for no others.
+    pub windows: bool,
 }
 
 /// Which points share a vector.
@@ -293,6 +289,12 @@ pub enum Vector {
 }
 
 impl Schedule {
+    /// The loops of a fold are written out where its steps times the vectors of a tile are no more than this: overlapping
+    /// windows then read an element once.
+    pub fn most_unrolled(windows: bool) -> usize {
+        if windows { 800 } else { 160 }
+    }
+
     /// Every loop in order, one point at a time.
     pub fn plain(kernel: &Kernel) -> Schedule {
         let outer = kernel.outer.len() as u32;
@@ -304,6 +306,7 @@ impl Schedule {
             tile: SmallVec::new(),
             streaming: false,
             gather: false,
+            windows: false,
         }
     }
 }

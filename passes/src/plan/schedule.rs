@@ -3,10 +3,10 @@
 use super::draft::{Draft, DraftKernel};
 use super::machine::Machine;
 use super::pack::{movable, packable};
-use fusewright_ir::kernel::{Axis, Combine, FoldKind, Kernel, ScalarId};
+use fusewright_ir::kernel::{Axis, BinaryOp, Combine, Fold, FoldKind, Kernel, Scalar, ScalarId};
 use fusewright_ir::plan::access::{Part, Read, alternating, any_depends, gathered, is_proven, plain, reads, stride};
 use fusewright_ir::plan::edges::Edges;
-use fusewright_ir::plan::{Schedule, Vector, most_unrolled};
+use fusewright_ir::plan::{Schedule, Vector};
 use fusewright_ir::tensor::DType;
 use smallvec::SmallVec;
 use std::cmp::Reverse;
@@ -53,6 +53,7 @@ pub fn schedule(draft: &Draft, draft_kernel: &DraftKernel, machine: &Machine) ->
             schedule.vector = Some(Vector::Outer { axis, lanes: tile.lanes.min(most) });
             weights = facts.weight_axes(axis, tile.points.first().map(|(axis, _)| *axis));
             schedule.tile = tile.points.into_iter().filter(|(_, n)| *n > 1).collect();
+            schedule.windows = tile.windows;
         }
         if schedule.vector == Some(Vector::Inner) {
             schedule.tile = facts.inner_tile(machine);
@@ -97,6 +98,8 @@ struct Tile {
     lanes: u32,
     /// Points along other axes, the one of the innermost loop first.
     points: SmallVec<[(Axis, u32); 2]>,
+    /// See [`Schedule::windows`].
+    windows: bool,
 }
 
 impl Facts<'_> {
@@ -325,11 +328,11 @@ impl Facts<'_> {
         if parts == 0 {
             if let Some(along) = self.transposed_axis(vector) {
                 let points = width.min(self.extent(along) as u32);
-                return Tile { lanes: width, points: [(along, points)].into_iter().collect() };
+                return Tile { lanes: width, points: [(along, points)].into_iter().collect(), windows: false };
             }
             // Nothing is kept from point to point: a leaf loops along the whole axis, or a good part of it.
             let lanes = if extent <= 2 * STRETCH { extent } else { STRETCH };
-            return Tile { lanes, points: SmallVec::new() };
+            return Tile { lanes, points: SmallVec::new(), windows: false };
         }
         let reads: Vec<&Read> = self.reads.iter().filter(|read| matches!(read.part, Part::Fold(_))).collect();
         let steps: usize = self.kernel.folds.iter().map(|fold| fold.inner.iter().product::<usize>()).max().unwrap_or(1);
@@ -351,7 +354,8 @@ impl Facts<'_> {
             if fits {
                 let total = estimate.total(lanes, points);
                 if best.as_ref().is_none_or(|(least, _)| total * gain < *least) {
-                    best = Some((total, Tile { lanes, points: points.iter().copied().collect() }));
+                    let windows = estimate.is_of_windows(points);
+                    best = Some((total, Tile { lanes, points: points.iter().copied().collect(), windows }));
                 }
             }
             fits
@@ -502,9 +506,9 @@ impl Estimate<'_> {
         lanes / self.machine.vector_lanes
     }
 
-    /// Whether all sums of a tile take the same numbers times elements of windows that overlap, which no sum of another tile
-    /// takes.
-    fn has_same_factors(&self, points: &[(Axis, u32)]) -> bool {
+    /// Whether all that is folded in a tile is elements of windows that overlap, each with the same number where there are
+    /// others, and is folded in no other tile.
+    fn overlaps(&self, points: &[(Axis, u32)]) -> bool {
         let axes = points.iter().map(|(axis, _)| *axis).chain([self.vector]);
         let mut moving = self.reads.iter().filter(|read| axes.clone().any(|axis| any_depends(read.at, axis)));
         let (Some(read), None) = (moving.next(), moving.next()) else { return false };
@@ -513,11 +517,20 @@ impl Estimate<'_> {
             && long.all(|axis| any_depends(read.at, axis))
     }
 
+    /// Whether that is products, which are summed: see [`Schedule::windows`].
+    fn is_of_windows(&self, points: &[(Axis, u32)]) -> bool {
+        let kernel = self.facts.kernel;
+        let is_product = |fold: &Fold| {
+            fold.kind == FoldKind::Sum && matches!(kernel.body.get(fold.value), Scalar::Binary(BinaryOp::Mul, ..))
+        };
+        kernel.folds.iter().all(is_product) && self.overlaps(points)
+    }
+
     /// Whether all is in registers: beside the sums a row of vectors and, where instructions cannot read one element for all
     /// lanes, that element.
     fn fits(&self, lanes: u32, points: &[(Axis, u32)]) -> bool {
-        // The numbers that all sums take have the other half of the registers.
-        let most = if self.has_same_factors(points) { self.machine.registers / 2 } else { u32::MAX };
+        // Elements that several folds share, and the numbers that all sums take, have the other half of the registers.
+        let most = if self.overlaps(points) { self.machine.registers / 2 } else { u32::MAX };
         let (vectors, points) = (self.vectors(lanes), points.iter().map(|(_, n)| n).product::<u32>());
         let operands = vectors + u32::from(self.machine.registers < 32);
         let accumulators = (self.machine.accumulators / self.parts).max(1);
@@ -558,7 +571,7 @@ impl Estimate<'_> {
         let all: u32 = points.iter().map(|(_, n)| n).product();
         let is_far = 4 * u64::from(lanes) * self.steps as u64 > self.machine.l1_bytes / 2;
         let fetching = if is_far { f64::from(4 * lanes) / L2_BYTES_A_CYCLE } else { 0.0 };
-        let written_out = self.steps * (all * vectors) as usize <= most_unrolled(self.has_same_factors(points));
+        let written_out = self.steps * (all * vectors) as usize <= Schedule::most_unrolled(self.is_of_windows(points));
         let loads: f64 = self
             .reads
             .iter()

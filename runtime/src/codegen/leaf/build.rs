@@ -15,7 +15,7 @@ use super::{Binary, Leaf, LoopId, Mask, Reduction, Starts, Vector};
 use crate::codegen::Recipe;
 use forms::{Linear, linear};
 use fusewright_ir::kernel::{Affine, Axis, BinaryOp, BufferId, FoldKind, Index, Scalar, ScalarId, Space};
-use fusewright_ir::plan;
+use fusewright_ir::plan::Schedule;
 use fusewright_ir::plan::access::{Gathered, alternating, gathered};
 use fusewright_ir::plan::edges::Edges;
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -534,7 +534,7 @@ impl Builder<'_> {
         let scalar = |root: &ScalarId| self.recipe.kernel.body.get(*root);
         let most = match roots.iter().all(|root| matches!(scalar(root), Scalar::Const(_))) {
             true => CHAINS,
-            false => plan::most_unrolled(roots.iter().all(|&root| self.has_same_factors(root))),
+            false => Schedule::most_unrolled(self.recipe.schedule.windows),
         };
         if extent == 1 || written_out || steps * self.points().len() <= most {
             let mut carried = starts.to_vec();
@@ -553,30 +553,6 @@ impl Builder<'_> {
         let next = self.loops(inner, rest, roots, &inside, body);
         self.scopes.pop();
         self.writer.end_loop(id, extent as u64, starts, &inside, &next)
-    }
-
-    /// Whether all sums of a tile add the same numbers times elements of windows that overlap, which no sum of another tile adds.
-    fn has_same_factors(&self, root: ScalarId) -> bool {
-        let kernel = &self.recipe.kernel;
-        let Scalar::Binary(BinaryOp::Mul, a, b) = kernel.body.get(root) else { return false };
-        let axes = |is_in: &dyn Fn(usize) -> bool| {
-            (0..self.n_outer()).filter(|&axis| is_in(axis)).fold(0u64, |bits, axis| bits | 1 << axis)
-        };
-        let points = axes(&|axis| axis != self.lane.0 as usize && self.tile[axis] > 1);
-        let tile = points | axes(&|axis| axis == self.lane.0 as usize);
-        let long = axes(&|axis| kernel.outer[axis] > 1);
-        let depends = |id: &ScalarId| self.depends[id.0 as usize];
-        let overlaps = |id: &ScalarId| {
-            let Scalar::Load { at, .. } = kernel.body.get(*id) else { return false };
-            at.iter().filter_map(Index::as_affine).any(|form| {
-                form.terms.iter().any(|(axis, _)| axis.0 < 64 && points >> axis.0 & 1 == 1)
-                    && form.terms.iter().any(|(axis, _)| axis.0 as usize >= self.n_outer())
-            })
-        };
-        let is_window = |own: &ScalarId, other: &ScalarId| {
-            depends(own) & long == long && depends(other) & tile == 0 && overlaps(own)
-        };
-        !self.lane_is_inner() && (is_window(a, b) || is_window(b, a))
     }
 
     /// Runs over an inner lane axis of `extent`: `chains` vectors a step, then the rest. `body` handles one vector.
