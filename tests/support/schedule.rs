@@ -27,7 +27,7 @@ pub fn randomise(plan: &mut Plan, random: &mut Random) {
             let gathered = gathered(&step.kernel, &step.schedule).filter(|_| may_gather);
             if let Some(gathered) = gathered.filter(|_| random.chance(70)) {
                 step.schedule.gather = true;
-                let bytes = (4 * gathered.elements as u64).next_multiple_of(64);
+                let bytes = gathered.bytes().next_multiple_of(64);
                 plan.scratch_bytes = plan.scratch_bytes.max(bytes);
             }
         }

@@ -104,6 +104,13 @@ pub struct Gathered<'k> {
     pub elements: usize,
 }
 
+impl Gathered<'_> {
+    /// The bytes of scratch that all rows take.
+    pub fn bytes(&self) -> u64 {
+        4 * self.elements as u64
+    }
+}
+
 /// What a kernel can gather when it is run so: a load of its only fold that is alone to move along the vectors, at plain places
 /// that are the same for all tiles along the innermost loop. Threads do not share that loop.
 pub fn gathered<'k>(kernel: &'k Kernel, schedule: &Schedule) -> Option<Gathered<'k>> {

@@ -156,8 +156,8 @@ impl Check<'_> {
             let own = position.checked_sub(n_setup);
             let is_alone = own.is_some_and(|own| !self.plan.bands.iter().any(|band| band.steps.contains(&own)));
             let has_room = || {
-                let bytes = gathered(&step.kernel, &step.schedule).map(|gathered| 4 * gathered.elements as u64);
-                bytes.is_some_and(|bytes| bytes <= self.plan.scratch_bytes)
+                let gathered = gathered(&step.kernel, &step.schedule);
+                gathered.is_some_and(|gathered| gathered.bytes() <= self.plan.scratch_bytes)
             };
             let may_gather = !step.schedule.gather || (is_alone && has_room());
             self.require(may_gather, || "it gathers what it can not, or where it has no scratch".to_string());

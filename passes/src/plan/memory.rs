@@ -45,7 +45,7 @@ pub fn place(draft: Draft, options: &PlanOptions) -> Plan {
         if schedule.gather
             && let Some(gathered) = gathered(&named.kernel, &schedule)
         {
-            plan.scratch_bytes = plan.scratch_bytes.max((4 * gathered.elements as u64).next_multiple_of(ALIGNMENT));
+            plan.scratch_bytes = plan.scratch_bytes.max(gathered.bytes().next_multiple_of(ALIGNMENT));
         }
         let step = Step { nodes: named.nodes, about: named.about, kernel: named.kernel, schedule };
         if kernel.once { plan.setup.push(step) } else { plan.steps.push(step) }

@@ -1,9 +1,12 @@
 //! How each kernel is run: which points share a vector, which a register tile, and the order of the loops.
 
+mod estimate;
+
 use super::draft::{Draft, DraftKernel};
 use super::machine::Machine;
 use super::pack::{movable, packable};
-use fusewright_ir::kernel::{Axis, BinaryOp, Combine, Fold, FoldKind, Kernel, Scalar, ScalarId};
+use estimate::{Estimate, LATENCY};
+use fusewright_ir::kernel::{Axis, Combine, FoldKind, Kernel, ScalarId};
 use fusewright_ir::plan::access::{Part, Read, alternating, any_depends, gathered, is_proven, plain, reads, stride};
 use fusewright_ir::plan::edges::Edges;
 use fusewright_ir::plan::{Schedule, Vector};
@@ -487,107 +490,6 @@ impl Facts<'_> {
     }
 }
 
-/// What tiles are chosen by: the cycles of the innermost loop, at two multiply-adds or two loads a cycle, [`LATENCY`] until a sum
-/// can be added to again, and vectors of a block that the first-level cache cannot hold at the pace of the second.
-struct Estimate<'a> {
-    facts: &'a Facts<'a>,
-    machine: &'a Machine,
-    vector: Axis,
-    /// The loads of folds.
-    reads: Vec<&'a Read<'a>>,
-    /// The steps of the longest fold.
-    steps: usize,
-    /// Sums a point.
-    parts: u32,
-}
-
-impl Estimate<'_> {
-    fn vectors(&self, lanes: u32) -> u32 {
-        lanes / self.machine.vector_lanes
-    }
-
-    /// Whether all that is folded in a tile is elements of windows that overlap, each with the same number where there are
-    /// others, and is folded in no other tile.
-    fn overlaps(&self, points: &[(Axis, u32)]) -> bool {
-        let axes = points.iter().map(|(axis, _)| *axis).chain([self.vector]);
-        let mut moving = self.reads.iter().filter(|read| axes.clone().any(|axis| any_depends(read.at, axis)));
-        let (Some(read), None) = (moving.next(), moving.next()) else { return false };
-        let mut long = self.facts.outer_axes().filter(|axis| self.facts.extent(*axis) > 1);
-        points.iter().any(|&(axis, n)| n > 1 && self.facts.overlap(read, axis, n) < 1.0)
-            && long.all(|axis| any_depends(read.at, axis))
-    }
-
-    /// Whether that is products, which are summed: see [`Schedule::windows`].
-    fn is_of_windows(&self, points: &[(Axis, u32)]) -> bool {
-        let kernel = self.facts.kernel;
-        let is_product = |fold: &Fold| {
-            fold.kind == FoldKind::Sum && matches!(kernel.body.get(fold.value), Scalar::Binary(BinaryOp::Mul, ..))
-        };
-        kernel.folds.iter().all(is_product) && self.overlaps(points)
-    }
-
-    /// Whether all is in registers: beside the sums a row of vectors and, where instructions cannot read one element for all
-    /// lanes, that element.
-    fn fits(&self, lanes: u32, points: &[(Axis, u32)]) -> bool {
-        // Elements that several folds share, and the numbers that all sums take, have the other half of the registers.
-        let most = if self.overlaps(points) { self.machine.registers / 2 } else { u32::MAX };
-        let (vectors, points) = (self.vectors(lanes), points.iter().map(|(_, n)| n).product::<u32>());
-        let operands = vectors + u32::from(self.machine.registers < 32);
-        let accumulators = (self.machine.accumulators / self.parts).max(1);
-        let is_too_large = vectors * points > accumulators
-            || (points > 1 && vectors * points > most)
-            || (points > 1 && vectors * points * self.parts + operands > self.machine.registers);
-        !is_too_large || (vectors, points) == (1, 1)
-    }
-
-    /// Cycles of one step of all tiles.
-    fn total(&self, lanes: u32, points: &[(Axis, u32)]) -> f64 {
-        let blocks = f64::from((self.facts.extent(self.vector) as u32).div_ceil(lanes));
-        let others: f64 = self
-            .facts
-            .outer_axes()
-            .filter(|axis| *axis != self.vector && !points.iter().any(|(own, _)| own == axis))
-            .map(|axis| self.facts.extent(axis) as f64)
-            .product();
-        blocks * self.along(lanes, &SmallVec::new(), points) * others
-    }
-
-    /// Of the tiles along the axes in `points`, and the smaller ones at their ends, which have points along others.
-    fn along(&self, lanes: u32, others: &SmallVec<[(Axis, u32); 2]>, points: &[(Axis, u32)]) -> f64 {
-        let Some((&(axis, n), rest)) = points.split_first() else { return self.step(lanes, others) };
-        let length = self.facts.extent(axis) as u32;
-        let with = |n: u32| {
-            let mut all = others.clone();
-            all.push((axis, n));
-            self.along(lanes, &all, rest)
-        };
-        let end = if length.is_multiple_of(n) { 0.0 } else { with(length % n) };
-        f64::from(length / n) * with(n) + end
-    }
-
-    /// Of one tile.
-    fn step(&self, lanes: u32, points: &[(Axis, u32)]) -> f64 {
-        let vectors = self.vectors(lanes);
-        let all: u32 = points.iter().map(|(_, n)| n).product();
-        let is_far = 4 * u64::from(lanes) * self.steps as u64 > self.machine.l1_bytes / 2;
-        let fetching = if is_far { f64::from(4 * lanes) / L2_BYTES_A_CYCLE } else { 0.0 };
-        let written_out = self.steps * (all * vectors) as usize <= Schedule::most_unrolled(self.is_of_windows(points));
-        let loads: f64 = self
-            .reads
-            .iter()
-            .map(|read| {
-                let moving = points.iter().filter(|(axis, _)| any_depends(read.at, *axis));
-                let times: f64 = moving
-                    .map(|&(axis, n)| f64::from(n) * if written_out { self.facts.overlap(read, axis, n) } else { 1.0 })
-                    .product();
-                times * if any_depends(read.at, self.vector) { f64::from(vectors) } else { BROADCAST }
-            })
-            .sum();
-        let sums = f64::from(vectors * all * self.parts);
-        (sums / 2.0).max(loads / 2.0).max(LATENCY).max(fetching) + 0.5
-    }
-}
-
 /// By how much points along two axes must be better than along one.
 const WORTH_TWO: f64 = 1.02;
 
@@ -607,12 +509,6 @@ const MOST_SQUARES: usize = 4;
 /// The most points of a tile's second axis: the first-level cache has eight ways, and rows may lie 4 KiB apart.
 pub const MOST_POINTS: u32 = 8;
 
-/// Cycles until a sum can be added to again: four, and one for what is late.
-const LATENCY: f64 = 5.0;
-
-/// Bytes that come from the second-level cache in a cycle, of vectors that are read one behind the other.
-const L2_BYTES_A_CYCLE: f64 = 24.0;
-
 /// Bytes of a small page of memory, and pages that may be more than a processor finds at once: the tables of the first level have
 /// 64 entries or some more, and weights and results are in others.
 const PAGE_BYTES: u64 = 4096;
@@ -623,9 +519,6 @@ const PAGE_CYCLES: f64 = 8.0;
 
 /// Tiles that read the same, from which on it is worth to gather it.
 pub const WORTH_GATHERING: usize = 4;
-
-/// What a load of one element into all lanes costs, in loads of a vector: many machines need a shuffle.
-const BROADCAST: f64 = 1.5;
 
 #[cfg(test)]
 mod tests {

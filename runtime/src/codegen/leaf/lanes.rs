@@ -17,6 +17,9 @@ const RECENT: usize = 8;
 /// Instructions of a run that is worth weaving: shorter ones overlap by themselves.
 const LONG_RUN: usize = 16;
 
+/// Registers that a run takes, about, beside those that take turns with it.
+const RUN_REGISTERS: usize = 8;
+
 /// Collects the instructions of a leaf.
 #[derive(Debug, Default)]
 pub struct Writer {
@@ -40,6 +43,11 @@ impl Writer {
     /// The lanes of a vector.
     pub fn width(&self) -> usize {
         self.width
+    }
+
+    /// Vector registers of a machine whose vectors are so wide.
+    fn registers(&self) -> usize {
+        if self.width >= MANY_REGISTERS { 32 } else { 16 }
     }
 
     /// The finished leaf.
@@ -233,7 +241,7 @@ impl Writer {
     /// looks ahead less far than a long function is, and would wait for the results of one alone. No run may read what another
     /// has stored.
     pub fn weave(&mut self, starts: &[usize]) {
-        let front = self.constants_in_front();
+        let (front, at_once) = (self.constants_in_front(), self.registers() / RUN_REGISTERS);
         let Some(body) = self.open.last_mut() else { return };
         let mut runs: Vec<VecDeque<Inst>> =
             starts.iter().rev().map(|&start| body.split_off(start + front).into()).collect();
@@ -243,7 +251,6 @@ impl Writer {
         if !runs.iter().all(is_long) {
             return body.extend(runs.into_iter().flatten());
         }
-        let at_once = if self.width >= MANY_REGISTERS { 4 } else { 2 };
         for runs in runs.chunks_mut(at_once) {
             let mut missing: FxHashSet<Name> = runs.iter().flatten().flat_map(Inst::gives).collect();
             while runs.iter().any(|run| !run.is_empty()) {
@@ -267,10 +274,9 @@ impl Writer {
     /// Sums of products since `start`, such as those of a window over rows: where their elements are more than registers hold,
     /// each is read once and added to all sums that need it, in the order of memory. The order within every sum stays.
     pub fn add_by_element(&mut self, start: usize) {
-        let front = self.constants_in_front();
+        let (front, registers) = (self.constants_in_front(), self.registers());
         let Some(body) = self.open.last_mut() else { return };
         let run = body.split_off(start + front);
-        let registers = if self.width >= MANY_REGISTERS { 32 } else { 16 };
         match by_element(&run, registers) {
             Some(order) => body.extend(order.into_iter().map(|i| run[i].clone())),
             None => body.extend(run),
