@@ -262,6 +262,9 @@ pub struct Schedule {
     pub vector: Option<Vector>,
     /// Outer axes of which several points are computed at once in registers, with the number of points.
     pub tile: SmallVec<[(Axis, u32); 2]>,
+    /// The tile at the last lanes of an outer lane axis where these are fewer than elsewhere, which leaves registers for more
+    /// points. It holds for the loops within that over lanes, where no load crosses an edge; with none it is as elsewhere.
+    pub rest: SmallVec<[(Axis, u32); 2]>,
     /// Whether the first store passes by the caches: what it writes is larger than they are.
     pub streaming: bool,
     /// Whether the first tile along the innermost loop puts what a fold reads along the vectors side by side in the thread's
@@ -304,6 +307,7 @@ impl Schedule {
             fold_orders: kernel.folds.iter().map(|fold| inner(fold.inner.len())).collect(),
             vector: None,
             tile: SmallVec::new(),
+            rest: SmallVec::new(),
             streaming: false,
             gather: false,
             windows: false,
@@ -316,9 +320,30 @@ impl Schedule {
     pub fn tile_size(&self, axis: Axis) -> usize {
         match self.vector {
             Some(Vector::Outer { axis: own, lanes }) if own == axis => lanes as usize,
-            _ => self.tile.iter().find(|(own, _)| *own == axis).map_or(1, |(_, points)| *points as usize),
+            _ => points(&self.tile, axis),
         }
     }
+
+    /// The points that a tile at the last, fewer lanes has along an outer axis.
+    pub fn rest_size(&self, axis: Axis) -> usize {
+        if self.rest.is_empty() || !self.is_within_lanes(axis) {
+            self.tile_size(axis)
+        } else {
+            points(&self.rest, axis)
+        }
+    }
+
+    /// Whether the loop over an outer axis is within that over the lanes.
+    pub fn is_within_lanes(&self, axis: Axis) -> bool {
+        let Some(Vector::Outer { axis: lanes, .. }) = self.vector else { return false };
+        let place = |axis: Axis| self.order.iter().position(|own| *own == axis);
+        place(lanes) < place(axis)
+    }
+}
+
+/// The points of a tile along an axis.
+fn points(tile: &[(Axis, u32)], axis: Axis) -> usize {
+    tile.iter().find(|(own, _)| *own == axis).map_or(1, |(_, points)| *points as usize)
 }
 
 impl Plan {

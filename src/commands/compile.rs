@@ -343,6 +343,7 @@ fn schedule(step: &Step) -> String {
         None => {}
     }
     words.extend(step.schedule.tile.iter().map(|(axis, n)| format!("{n} points of {}", axis.0)));
+    words.extend(step.schedule.rest.iter().map(|(axis, n)| format!("{n} of {} at the last lanes", axis.0)));
     words.extend(step.schedule.gather.then(|| "gathering".to_string()));
     words.extend(step.schedule.windows.then(|| "windows written out".to_string()));
     words.join(", ")

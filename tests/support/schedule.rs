@@ -4,6 +4,7 @@ use super::random::Random;
 use fusewright::ir::kernel::{Axis, FoldKind};
 use fusewright::ir::plan::access::gathered;
 use fusewright::ir::plan::{Plan, Schedule, Step, Vector};
+use smallvec::SmallVec;
 
 /// Gives every step of a plan a schedule at random.
 pub fn randomise(plan: &mut Plan, random: &mut Random) {
@@ -20,6 +21,7 @@ pub fn randomise(plan: &mut Plan, random: &mut Random) {
                 step.schedule.order.retain(|axis| *axis != first);
                 step.schedule.order.insert(0, first);
                 step.schedule.tile.retain(|(axis, _)| *axis != first);
+                step.schedule.rest.retain(|(axis, _)| *axis != first);
                 if matches!(step.schedule.vector, Some(Vector::Outer { axis, .. }) if axis == first) {
                     step.schedule.vector = None;
                 }
@@ -57,9 +59,12 @@ fn schedule(step: &Step, random: &mut Random) -> Schedule {
         _ => None,
     };
     let mut free: Vec<Axis> = axes.into_iter().filter(|axis| Some(*axis) != lanes).collect();
-    random.shuffle(&mut free);
-    let n_tiles = random.below(3);
-    schedule.tile = free.into_iter().take(n_tiles).map(|axis| (axis, random.between(1, 4) as u32)).collect();
+    let mut tile = |n: usize, random: &mut Random| -> SmallVec<[(Axis, u32); 2]> {
+        random.shuffle(&mut free);
+        free.iter().take(n).map(|&axis| (axis, random.between(1, 4) as u32)).collect()
+    };
+    schedule.tile = tile(random.below(3), random);
+    schedule.rest = tile(random.below(3), random);
     schedule.streaming = random.chance(20);
     schedule
 }

@@ -57,6 +57,7 @@ impl fmt::Display for Schedule {
             None => {}
         }
         self.tile.iter().try_for_each(|(axis, points)| write!(f, ", tile {} by {points}", axis.0))?;
+        self.rest.iter().try_for_each(|(axis, points)| write!(f, ", rest {} by {points}", axis.0))?;
         if self.streaming {
             write!(f, ", streaming")?;
         }

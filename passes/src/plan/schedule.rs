@@ -1,6 +1,7 @@
 //! How each kernel is run: which points share a vector, which a register tile, and the order of the loops.
 
 mod estimate;
+mod rest;
 
 use super::draft::{Draft, DraftKernel};
 use super::machine::Machine;
@@ -36,6 +37,7 @@ pub fn schedule(draft: &Draft, draft_kernel: &DraftKernel, machine: &Machine) ->
         (&buffer.layout, &buffer.info.dims)
     });
     let may_gather = !draft_kernel.once && !in_band && edges.as_ref().is_some_and(Edges::is_empty);
+    let may_have_rest = edges.as_ref().is_some_and(Edges::is_empty);
     let is_worth = !draft_kernel.once || kernel.stores.len() > MOST_SCALARS;
     if let Some(edges) = edges.filter(|_| is_worth && facts.may_be_vector()) {
         let mut outer = facts.outer_axis(Loads::Contiguous);
@@ -69,6 +71,9 @@ pub fn schedule(draft: &Draft, draft_kernel: &DraftKernel, machine: &Machine) ->
         }
     }
     schedule.order = facts.loop_order(&schedule, &weights, machine);
+    if may_have_rest {
+        schedule.rest = facts.rest(&schedule, machine);
+    }
     schedule.streaming = facts.is_large_result(&schedule, machine);
     schedule.gather = may_gather && facts.is_better_gathered(&schedule, machine);
     schedule
@@ -327,8 +332,7 @@ impl Facts<'_> {
         let width = machine.vector_lanes;
         let extent = self.extent(vector) as u32;
         let longest = extent.next_multiple_of(width).min(machine.most_lanes());
-        let parts: u32 = self.kernel.folds.iter().map(|fold| fold.kind.results(DType::F32).len() as u32).sum();
-        if parts == 0 {
+        if self.kernel.folds.is_empty() {
             if let Some(along) = self.transposed_axis(vector) {
                 let points = width.min(self.extent(along) as u32);
                 return Tile { lanes: width, points: [(along, points)].into_iter().collect(), windows: false };
@@ -337,19 +341,18 @@ impl Facts<'_> {
             let lanes = if extent <= 2 * STRETCH { extent } else { STRETCH };
             return Tile { lanes, points: SmallVec::new(), windows: false };
         }
-        let reads: Vec<&Read> = self.reads.iter().filter(|read| matches!(read.part, Part::Fold(_))).collect();
-        let steps: usize = self.kernel.folds.iter().map(|fold| fold.inner.iter().product::<usize>()).max().unwrap_or(1);
+        let estimate = Estimate::of(self, machine, vector);
         let shares = |axis: &Axis| {
             let reused = |read: &&Read| {
                 any_depends(read.at, vector)
-                    && (!any_depends(read.at, *axis) || (steps <= MOST_WINDOW && self.overlap(read, *axis, 2) < 1.0))
+                    && (!any_depends(read.at, *axis)
+                        || (estimate.steps <= MOST_WINDOW && self.overlap(read, *axis, 2) < 1.0))
             };
-            *axis != vector && self.extent(*axis) > 1 && reads.iter().any(reused)
+            *axis != vector && self.extent(*axis) > 1 && estimate.reads.iter().any(reused)
         };
         // Of axes that are as good, the one whose points lie nearest to each other in memory.
         let mut axes: Vec<Axis> = self.own_axes().filter(shares).collect();
         axes.sort_by_key(|&axis| self.store_stride(0, axis).map_or(u64::MAX, i64::unsigned_abs));
-        let estimate = Estimate { facts: self, machine, vector, reads, steps, parts };
         let most = |axis: Axis| (self.extent(axis) as u32).min(MOST_POINTS);
         let mut best: Option<(f64, Tile)> = None;
         let mut consider = |lanes: u32, points: &[(Axis, u32)], gain: f64| {
@@ -549,6 +552,16 @@ mod tests {
         assert_eq!(narrow, "loops 2 0 1 3, fold 5 6 4, vector 1 by 16, tile 3 by 2, tile 2 by 3");
         let wide = schedules("[1, 3, 14, 14]", layers, "a", &Machine::AVX512);
         assert_eq!(wide, "loops 2 0 1 3, fold 5 6 4, vector 1 by 64, tile 3 by 7");
+    }
+
+    #[test]
+    fn last_lanes_have_points_of_their_own() {
+        let layers = r#"Conv2d(name: "x1", out: 512, kernel_size: 1),
+            Conv2d(name: "a", out: 512, kernel_size: 3, padding: 1), Flatten, Dense(out: 2)"#;
+        let narrow = schedules("[1, 3, 7, 7]", layers, "a", &Machine::AVX2);
+        assert_eq!(narrow, "loops 1 0 2 3, fold 5 6 4, vector 1 by 24, tile 3 by 4, rest 3 by 7");
+        let wide = schedules("[1, 3, 7, 7]", layers, "a", &Machine::AVX512);
+        assert_eq!(wide, "loops 1 0 2 3, fold 5 6 4, vector 1 by 64, tile 3 by 7");
     }
 
     #[test]

@@ -230,7 +230,13 @@ impl Emitter<'_, '_> {
 
     /// The points of a whole tile along an axis.
     fn step(&self, axis: Axis) -> usize {
-        if self.lane.is_none() { 1 } else { self.recipe.schedule.tile_size(axis) }
+        let Some(lane) = self.lane else { return 1 };
+        let schedule = &self.recipe.schedule;
+        let is_rest = self.tile.get(lane.0 as usize).is_some_and(|&lanes| lanes < schedule.tile_size(lane));
+        match is_rest && self.edges.is_empty() {
+            true => schedule.rest_size(axis),
+            false => schedule.tile_size(axis),
+        }
     }
 
     fn tile_or_point(&mut self) {

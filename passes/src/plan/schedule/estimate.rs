@@ -4,7 +4,8 @@ use super::Facts;
 use crate::plan::machine::Machine;
 use fusewright_ir::kernel::{Axis, BinaryOp, Fold, FoldKind, Scalar};
 use fusewright_ir::plan::Schedule;
-use fusewright_ir::plan::access::{Read, any_depends};
+use fusewright_ir::plan::access::{Part, Read, any_depends};
+use fusewright_ir::tensor::DType;
 use smallvec::SmallVec;
 
 /// Cycles until a sum can be added to again: four, and one for what is late.
@@ -19,15 +20,30 @@ const BROADCAST: f64 = 1.5;
 /// What tiles are chosen by: the cycles of the innermost loop, at two multiply-adds or two loads a cycle, [`LATENCY`] until a sum
 /// can be added to again, and vectors of a block that the first-level cache cannot hold at the pace of the second.
 pub struct Estimate<'a> {
-    pub facts: &'a Facts<'a>,
-    pub machine: &'a Machine,
-    pub vector: Axis,
+    facts: &'a Facts<'a>,
+    machine: &'a Machine,
+    vector: Axis,
     /// The loads of folds.
     pub reads: Vec<&'a Read<'a>>,
     /// The steps of the longest fold.
     pub steps: usize,
     /// Sums a point.
-    pub parts: u32,
+    parts: u32,
+}
+
+impl<'a> Estimate<'a> {
+    /// Of a kernel that folds.
+    pub fn of(facts: &'a Facts<'a>, machine: &'a Machine, vector: Axis) -> Estimate<'a> {
+        let folds = &facts.kernel.folds;
+        Estimate {
+            facts,
+            machine,
+            vector,
+            reads: facts.reads.iter().filter(|read| matches!(read.part, Part::Fold(_))).collect(),
+            steps: folds.iter().map(|fold| fold.inner.iter().product::<usize>()).max().unwrap_or(1),
+            parts: folds.iter().map(|fold| fold.kind.results(DType::F32).len() as u32).sum(),
+        }
+    }
 }
 
 impl Estimate<'_> {
