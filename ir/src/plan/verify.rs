@@ -237,9 +237,10 @@ impl Check<'_> {
             let known = |i: usize, axis: Axis| all[..i].iter().any(|(own, _)| *own == axis);
             all.iter().enumerate().all(|(i, &(axis, size))| axis.0 < n_outer && size > 0 && !known(i, axis))
         };
-        self.require(is_tile(&schedule.tile) && is_tile(&schedule.rest), || {
-            format!("{schedule} of {n_outer} outer axes")
-        });
+        self.require(
+            is_tile(&schedule.tile) && schedule.rests.iter().all(|rest| rest.axis.0 < n_outer && is_tile(&rest.tile)),
+            || format!("{schedule} of {n_outer} outer axes"),
+        );
     }
 
     /// The positions of a band are independent: what its steps hand on is in scratch, written before it is read.
@@ -603,8 +604,11 @@ mod tests {
         assert_eq!(constant, "step 0 (n): it writes b1 (constants + 0)");
         let vector = told(|plan| plan.steps[0].schedule.vector = Some(Vector::Outer { axis: Axis(1), lanes: 4 }));
         assert_eq!(vector, "step 0 (n): loops 0, vector 1 by 4 of 1 outer axes");
-        let rest = told(|plan| plan.steps[0].schedule.rest.push((Axis(0), 0)));
-        assert_eq!(rest, "step 0 (n): loops 0, rest 0 by 0 of 1 outer axes");
+        let rest = told(|plan| {
+            let tile = SmallVec::from_elem((Axis(0), 0), 1);
+            plan.steps[0].schedule.rests.push(Rest { axis: Axis(0), tile });
+        });
+        assert_eq!(rest, "step 0 (n): loops 0, end of 0: 0 by 0 of 1 outer axes");
         let outside = told(|plan| plan.buffers[2].dims = vec![19]);
         assert!(outside.starts_with("step 1 (n): a store to b2 may be outside"), "{outside}");
     }
