@@ -21,8 +21,8 @@ const BROADCAST: f64 = 1.5;
 /// can be added to again, and vectors of a block that the first-level cache cannot hold at the pace of the second.
 pub struct Estimate<'a> {
     facts: &'a Facts<'a>,
-    machine: &'a Machine,
-    vector: Axis,
+    pub machine: &'a Machine,
+    pub vector: Axis,
     /// The loads of folds.
     pub reads: Vec<&'a Read<'a>>,
     /// The steps of the longest fold.

@@ -54,7 +54,9 @@ impl Facts<'_> {
         mut best: (f64, Tile),
     ) -> Tile {
         let pairs = axes.iter().flat_map(|&axis| axes.iter().map(move |&other| (axis, other)));
-        for (axis, other) in pairs.filter(|(axis, other)| axis != other) {
+        // Loops over rows go within those over columns then: the outermost, which threads share, must be one of neither.
+        let are_shared = |axis: Axis| self.are_large(&self.weight_axes(estimate.vector, Some(axis)), estimate.machine);
+        for (axis, other) in pairs.filter(|&(axis, other)| axis != other && are_shared(axis)) {
             let sizes =
                 all_lanes.clone().flat_map(|lanes| (2..=self.most_points(axis)).map(move |n| (lanes, (axis, n))));
             for (lanes, row) in sizes.filter(|&(lanes, row)| estimate.fits(lanes, &[row])) {
