@@ -14,11 +14,14 @@ pub const LATENCY: f64 = 5.0;
 /// Bytes that come from the second-level cache in a cycle, of vectors that are read one behind the other.
 const L2_BYTES_A_CYCLE: f64 = 24.0;
 
+/// The same of the last-level cache.
+const L3_BYTES_A_CYCLE: f64 = 12.0;
+
 /// What a load of one element into all lanes costs, in loads of a vector: many machines need a shuffle.
 const BROADCAST: f64 = 1.5;
 
 /// What tiles are chosen by: the cycles of the innermost loop, at two multiply-adds or two loads a cycle, [`LATENCY`] until a sum
-/// can be added to again, and vectors of a block that the first-level cache cannot hold at the pace of the second.
+/// can be added to again, and vectors of a block that a near cache cannot hold at the pace of the next.
 pub struct Estimate<'a> {
     facts: &'a Facts<'a>,
     pub machine: &'a Machine,
@@ -129,8 +132,11 @@ impl Estimate<'_> {
     fn step(&self, lanes: u32, points: &[(Axis, u32)]) -> f64 {
         let vectors = self.vectors(lanes);
         let all: u32 = points.iter().map(|(_, n)| n).product();
-        let is_far = 4 * u64::from(lanes) * self.steps as u64 > self.machine.l1_bytes / 2;
-        let fetching = if is_far { f64::from(4 * lanes) / L2_BYTES_A_CYCLE } else { 0.0 };
+        let fetching = match 4 * u64::from(lanes) * self.steps as u64 {
+            near if near <= self.machine.l1_bytes / 2 => 0.0,
+            block if block <= self.machine.l2_bytes => f64::from(4 * lanes) / L2_BYTES_A_CYCLE,
+            _ => f64::from(4 * lanes) / L3_BYTES_A_CYCLE,
+        };
         let written_out = self.steps * (all * vectors) as usize <= Schedule::most_unrolled(self.is_of_windows(points));
         let loads: f64 = self
             .reads
