@@ -262,6 +262,8 @@ pub struct Schedule {
     pub vector: Option<Vector>,
     /// Outer axes of which several points are computed at once in registers, with the number of points.
     pub tile: SmallVec<[(Axis, u32); 2]>,
+    /// Tiles of other shapes at the ends of axes, for loops within theirs.
+    pub rests: SmallVec<[Rest; 1]>,
     /// Whether the first store passes by the caches: what it writes is larger than they are.
     pub streaming: bool,
     /// Whether the first tile along the innermost loop puts what a fold reads along the vectors side by side in the thread's
@@ -271,6 +273,16 @@ pub struct Schedule {
     /// elements of windows that overlap, and other tiles others, as those of a depthwise convolution along rows do. Every
     /// element then goes to many sums, and is read for no others.
     pub windows: bool,
+}
+
+/// The tile where an axis of lanes or of a tile has fewer points left than elsewhere, which leaves registers for more along
+/// others. No load crosses an edge then, or there are none such.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Rest {
+    /// The axis.
+    pub axis: Axis,
+    /// Its last points' tile along the axes whose loops are within its own, in the place of [`Schedule::tile`].
+    pub tile: SmallVec<[(Axis, u32); 2]>,
 }
 
 /// Which points share a vector.
@@ -304,6 +316,7 @@ impl Schedule {
             fold_orders: kernel.folds.iter().map(|fold| inner(fold.inner.len())).collect(),
             vector: None,
             tile: SmallVec::new(),
+            rests: SmallVec::new(),
             streaming: false,
             gather: false,
             windows: false,
@@ -316,9 +329,32 @@ impl Schedule {
     pub fn tile_size(&self, axis: Axis) -> usize {
         match self.vector {
             Some(Vector::Outer { axis: own, lanes }) if own == axis => lanes as usize,
-            _ => self.tile.iter().find(|(own, _)| *own == axis).map_or(1, |(_, points)| *points as usize),
+            _ => points(&self.tile, axis),
         }
     }
+
+    /// The points that a tile has along an outer axis where the axes of which `is_short` is true are at their last points, which
+    /// are fewer than elsewhere.
+    pub fn tile_size_where(&self, is_short: impl Fn(Axis) -> bool, axis: Axis) -> usize {
+        let holds = |rest: &&Rest| self.is_within(axis, rest.axis) && is_short(rest.axis);
+        let place = |rest: &&Rest| self.order.iter().position(|own| *own == rest.axis);
+        match (self.vector, self.rests.iter().filter(holds).max_by_key(place)) {
+            (Some(Vector::Outer { axis: lanes, .. }), _) if lanes == axis => self.tile_size(axis),
+            (_, None) => self.tile_size(axis),
+            (_, Some(rest)) => points(&rest.tile, axis),
+        }
+    }
+
+    /// Whether the loop over an outer axis is within that over another.
+    pub fn is_within(&self, axis: Axis, other: Axis) -> bool {
+        let place = |axis: Axis| self.order.iter().position(|own| *own == axis);
+        place(other) < place(axis)
+    }
+}
+
+/// The points of a tile along an axis.
+fn points(tile: &[(Axis, u32)], axis: Axis) -> usize {
+    tile.iter().find(|(own, _)| *own == axis).map_or(1, |(_, points)| *points as usize)
 }
 
 impl Plan {

@@ -343,6 +343,10 @@ fn schedule(step: &Step) -> String {
         None => {}
     }
     words.extend(step.schedule.tile.iter().map(|(axis, n)| format!("{n} points of {}", axis.0)));
+    for rest in &step.schedule.rests {
+        let points: Vec<String> = rest.tile.iter().map(|(axis, n)| format!("{n} of {}", axis.0)).collect();
+        words.push(format!("{} at the end of {}", points.join(" and "), rest.axis.0));
+    }
     words.extend(step.schedule.gather.then(|| "gathering".to_string()));
     words.extend(step.schedule.windows.then(|| "windows written out".to_string()));
     words.join(", ")

@@ -3,7 +3,8 @@
 use super::random::Random;
 use fusewright::ir::kernel::{Axis, FoldKind};
 use fusewright::ir::plan::access::gathered;
-use fusewright::ir::plan::{Plan, Schedule, Step, Vector};
+use fusewright::ir::plan::{Plan, Rest, Schedule, Step, Vector};
+use smallvec::SmallVec;
 
 /// Gives every step of a plan a schedule at random.
 pub fn randomise(plan: &mut Plan, random: &mut Random) {
@@ -45,7 +46,8 @@ fn schedule(step: &Step, random: &mut Random) -> Schedule {
             random.shuffle(order);
         }
     }
-    let axes: Vec<Axis> = (0..kernel.outer.len() as u32).map(Axis).collect();
+    let n_outer = kernel.outer.len();
+    let axes: Vec<Axis> = (0..n_outer as u32).map(Axis).collect();
     schedule.vector = match random.below(10) {
         0 | 1 => None,
         2..=4 => Some(Vector::Inner),
@@ -57,9 +59,15 @@ fn schedule(step: &Step, random: &mut Random) -> Schedule {
         _ => None,
     };
     let mut free: Vec<Axis> = axes.into_iter().filter(|axis| Some(*axis) != lanes).collect();
-    random.shuffle(&mut free);
-    let n_tiles = random.below(3);
-    schedule.tile = free.into_iter().take(n_tiles).map(|axis| (axis, random.between(1, 4) as u32)).collect();
+    let mut tile = |n: usize, random: &mut Random| -> SmallVec<[(Axis, u32); 2]> {
+        random.shuffle(&mut free);
+        free.iter().take(n).map(|&axis| (axis, random.between(1, 4) as u32)).collect()
+    };
+    schedule.tile = tile(random.below(3), random);
+    schedule.rests = (0..random.below(3))
+        .filter(|_| n_outer > 0)
+        .map(|_| Rest { axis: Axis(random.below(n_outer) as u32), tile: tile(random.below(3), random) })
+        .collect();
     schedule.streaming = random.chance(20);
     schedule
 }

@@ -123,7 +123,10 @@ pub fn gathered<'k>(kernel: &'k Kernel, schedule: &Schedule) -> Option<Gathered<
     let all = reads(kernel);
     let mut moving = all.iter().filter(|read| read.part == Part::Fold(0) && any_depends(read.at, axis));
     let read = moving.next().filter(|_| moving.next().is_none())?;
-    let is_tiled = |axis: Axis| schedule.tile.iter().any(|&(own, points)| own == axis && points > 1);
+    let is_tiled = |axis: Axis| {
+        let rests = schedule.rests.iter().map(|rest| &rest.tile).chain([&schedule.tile]);
+        rests.flatten().any(|&(own, points)| own == axis && points > 1)
+    };
     let is_alike = |other: Axis| other == axis || !any_depends(read.at, other) || !(other == again || is_tiled(other));
     let fits = kernel.body.dtype(read.id) == DType::F32
         && read.at.iter().all(|index| plain(index).is_some())

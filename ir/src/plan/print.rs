@@ -57,6 +57,10 @@ impl fmt::Display for Schedule {
             None => {}
         }
         self.tile.iter().try_for_each(|(axis, points)| write!(f, ", tile {} by {points}", axis.0))?;
+        for Rest { axis: end, tile } in &self.rests {
+            write!(f, ", end of {}:", end.0)?;
+            tile.iter().try_for_each(|(axis, points)| write!(f, " {} by {points}", axis.0))?;
+        }
         if self.streaming {
             write!(f, ", streaming")?;
         }

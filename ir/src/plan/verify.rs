@@ -228,16 +228,19 @@ impl Check<'_> {
                 .zip(&kernel.folds)
                 .all(|(order, fold)| permutes(order, n_outer..n_outer + fold.inner.len() as u32));
         self.require(folds, || format!("folds are run as {:?}", schedule.fold_orders));
-        let mut tiled: Vec<Axis> = schedule.tile.iter().map(|(axis, _)| *axis).collect();
-        let mut sizes: Vec<u32> = schedule.tile.iter().map(|(_, points)| *points).collect();
-        if let Some(Vector::Outer { axis, lanes }) = schedule.vector {
-            tiled.push(axis);
-            sizes.push(lanes);
-        }
-        let distinct = tiled.iter().enumerate().all(|(i, axis)| axis.0 < n_outer && !tiled[..i].contains(axis));
-        self.require(distinct && !sizes.contains(&0), || {
-            format!("vector {:?} and tile {:?} of {n_outer} outer axes", schedule.vector, schedule.tile)
-        });
+        let lanes = match schedule.vector {
+            Some(Vector::Outer { axis, lanes }) => Some((axis, lanes)),
+            _ => None,
+        };
+        let is_tile = |tile: &[(Axis, u32)]| {
+            let all: SmallVec<[(Axis, u32); 3]> = tile.iter().copied().chain(lanes).collect();
+            let known = |i: usize, axis: Axis| all[..i].iter().any(|(own, _)| *own == axis);
+            all.iter().enumerate().all(|(i, &(axis, size))| axis.0 < n_outer && size > 0 && !known(i, axis))
+        };
+        self.require(
+            is_tile(&schedule.tile) && schedule.rests.iter().all(|rest| rest.axis.0 < n_outer && is_tile(&rest.tile)),
+            || format!("{schedule} of {n_outer} outer axes"),
+        );
     }
 
     /// The positions of a band are independent: what its steps hand on is in scratch, written before it is read.
@@ -600,7 +603,12 @@ mod tests {
         });
         assert_eq!(constant, "step 0 (n): it writes b1 (constants + 0)");
         let vector = told(|plan| plan.steps[0].schedule.vector = Some(Vector::Outer { axis: Axis(1), lanes: 4 }));
-        assert!(vector.starts_with("step 0 (n): vector"), "{vector}");
+        assert_eq!(vector, "step 0 (n): loops 0, vector 1 by 4 of 1 outer axes");
+        let rest = told(|plan| {
+            let tile = SmallVec::from_elem((Axis(0), 0), 1);
+            plan.steps[0].schedule.rests.push(Rest { axis: Axis(0), tile });
+        });
+        assert_eq!(rest, "step 0 (n): loops 0, end of 0: 0 by 0 of 1 outer axes");
         let outside = told(|plan| plan.buffers[2].dims = vec![19]);
         assert!(outside.starts_with("step 1 (n): a store to b2 may be outside"), "{outside}");
     }

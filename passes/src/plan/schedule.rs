@@ -1,6 +1,7 @@
 //! How each kernel is run: which points share a vector, which a register tile, and the order of the loops.
 
 mod estimate;
+mod rest;
 
 use super::draft::{Draft, DraftKernel};
 use super::machine::Machine;
@@ -9,7 +10,7 @@ use estimate::{Estimate, LATENCY};
 use fusewright_ir::kernel::{Axis, Combine, FoldKind, Kernel, ScalarId};
 use fusewright_ir::plan::access::{Part, Read, alternating, any_depends, gathered, is_proven, plain, reads, stride};
 use fusewright_ir::plan::edges::Edges;
-use fusewright_ir::plan::{Schedule, Vector};
+use fusewright_ir::plan::{Rest, Schedule, Vector};
 use fusewright_ir::tensor::DType;
 use smallvec::SmallVec;
 use std::cmp::Reverse;
@@ -36,6 +37,7 @@ pub fn schedule(draft: &Draft, draft_kernel: &DraftKernel, machine: &Machine) ->
         (&buffer.layout, &buffer.info.dims)
     });
     let may_gather = !draft_kernel.once && !in_band && edges.as_ref().is_some_and(Edges::is_empty);
+    let may_have_rests = edges.as_ref().is_some_and(Edges::is_empty);
     let is_worth = !draft_kernel.once || kernel.stores.len() > MOST_SCALARS;
     if let Some(edges) = edges.filter(|_| is_worth && facts.may_be_vector()) {
         let mut outer = facts.outer_axis(Loads::Contiguous);
@@ -63,6 +65,9 @@ pub fn schedule(draft: &Draft, draft_kernel: &DraftKernel, machine: &Machine) ->
         }
     }
     schedule.order = facts.loop_order(&schedule, &weights, machine);
+    if may_have_rests {
+        schedule.rests.extend(facts.last_lanes(&schedule, machine));
+    }
     schedule.streaming = facts.is_large_result(&schedule, machine);
     schedule.gather = may_gather && facts.is_better_gathered(&schedule, machine);
     schedule
@@ -99,6 +104,8 @@ struct Tile {
     points: SmallVec<[(Axis, u32); 2]>,
     /// See [`Schedule::windows`].
     windows: bool,
+    /// At the last points of the first of these axes: points along another.
+    rest: Option<Rest>,
 }
 
 impl Facts<'_> {
@@ -174,6 +181,7 @@ impl Facts<'_> {
         let weights = self.weight_axes(axis, tile.points.first().map(|(axis, _)| *axis));
         schedule.tile = tile.points.into_iter().filter(|(_, n)| *n > 1).collect();
         schedule.windows = tile.windows;
+        schedule.rests.extend(tile.rest);
         weights
     }
 
@@ -377,30 +385,33 @@ impl Facts<'_> {
         let width = machine.vector_lanes;
         let extent = self.extent(vector) as u32;
         let longest = extent.next_multiple_of(width).min(machine.most_lanes());
-        let parts: u32 = self.kernel.folds.iter().map(|fold| fold.kind.results(DType::F32).len() as u32).sum();
-        if parts == 0 {
+        if self.kernel.folds.is_empty() {
             if let Some(along) = self.transposed_axis(vector) {
                 let points = width.min(self.extent(along) as u32);
-                return Tile { lanes: width, points: [(along, points)].into_iter().collect(), windows: false };
+                return Tile {
+                    lanes: width,
+                    points: [(along, points)].into_iter().collect(),
+                    windows: false,
+                    rest: None,
+                };
             }
             // Nothing is kept from point to point: a leaf loops along the whole axis, or a good part of it.
             let lanes = if extent <= 2 * STRETCH { extent } else { STRETCH };
-            return Tile { lanes, points: SmallVec::new(), windows: false };
+            return Tile { lanes, points: SmallVec::new(), windows: false, rest: None };
         }
-        let reads: Vec<&Read> = self.reads.iter().filter(|read| matches!(read.part, Part::Fold(_))).collect();
-        let steps: usize = self.kernel.folds.iter().map(|fold| fold.inner.iter().product::<usize>()).max().unwrap_or(1);
+        let estimate = Estimate::of(self, machine, vector);
         let shares = |axis: &Axis| {
             let reused = |read: &&Read| {
                 any_depends(read.at, vector)
-                    && (!any_depends(read.at, *axis) || (steps <= MOST_WINDOW && self.overlap(read, *axis, 2) < 1.0))
+                    && (!any_depends(read.at, *axis)
+                        || (estimate.steps <= MOST_WINDOW && self.overlap(read, *axis, 2) < 1.0))
             };
-            *axis != vector && self.extent(*axis) > 1 && reads.iter().any(reused)
+            *axis != vector && self.extent(*axis) > 1 && estimate.reads.iter().any(reused)
         };
         // Of axes that are as good, the one whose points lie nearest to each other in memory.
         let mut axes: Vec<Axis> = self.own_axes().filter(shares).collect();
         axes.sort_by_key(|&axis| self.store_stride(0, axis).map_or(u64::MAX, i64::unsigned_abs));
-        let estimate = Estimate { facts: self, machine, vector, reads, steps, parts };
-        let most = |axis: Axis| (self.extent(axis) as u32).min(MOST_POINTS);
+        let most = |axis: Axis| self.most_points(axis);
         let mut best: Option<(f64, Tile)> = None;
         let mut consider = |lanes: u32, points: &[(Axis, u32)], gain: f64| {
             let fits = estimate.fits(lanes, points);
@@ -408,7 +419,7 @@ impl Facts<'_> {
                 let total = estimate.total(lanes, points);
                 if best.as_ref().is_none_or(|(least, _)| total * gain < *least) {
                     let windows = estimate.is_of_windows(points);
-                    best = Some((total, Tile { lanes, points: points.iter().copied().collect(), windows }));
+                    best = Some((total, Tile { lanes, points: points.iter().copied().collect(), windows, rest: None }));
                 }
             }
             fits
@@ -428,7 +439,13 @@ impl Facts<'_> {
                 }
             }
         }
-        best.expect("one vector and one point are always possible").1
+        let best = best.expect("one vector and one point are always possible");
+        if may_be_two { self.with_end(&estimate, &axes, all_lanes(), best) } else { best.1 }
+    }
+
+    /// The most points of a tile along an axis beside that of the vectors.
+    fn most_points(&self, axis: Axis) -> u32 {
+        (self.extent(axis) as u32).min(MOST_POINTS)
     }
 
     /// Points along one or two outer axes that are folded together along an inner lane axis, so that they share what they
@@ -499,6 +516,14 @@ impl Facts<'_> {
         shared.map_or(Vec::new(), axes)
     }
 
+    /// Whether weights that move along these axes are too large to stay in cache.
+    fn are_large(&self, weights: &[Axis], machine: &Machine) -> bool {
+        let fold_points: usize =
+            self.kernel.folds.iter().map(|fold| fold.inner.iter().product::<usize>()).max().unwrap_or(1);
+        let bytes = 4 * (fold_points * weights.iter().map(|axis| self.extent(*axis)).product::<usize>()) as u64;
+        !weights.is_empty() && (bytes > machine.l2_bytes / 2 || fold_points >= LARGE_FOLD)
+    }
+
     /// Outer axes, outermost first: as the first store lies in memory, but those of weights around the tiles that share
     /// them, and outermost of all where the weights are too large to stay in cache.
     fn loop_order(&self, schedule: &Schedule, weights: &[Axis], machine: &Machine) -> SmallVec<[Axis; 6]> {
@@ -507,6 +532,8 @@ impl Facts<'_> {
             _ => None,
         };
         let second = schedule.tile.first().map(|(axis, _)| *axis);
+        // Points along this axis are a tile at the end of another.
+        let is_at_end = |axis: Axis| schedule.rests.iter().any(|rest| rest.tile.iter().any(|(own, _)| *own == axis));
         let mut order: SmallVec<[Axis; 6]> = self.outer_axes().collect();
         let distance = |axis: Axis| -> i64 {
             self.store_stride(0, axis).map_or(i64::MAX, |step| if step == 0 { i64::MAX } else { step.abs() })
@@ -514,10 +541,7 @@ impl Facts<'_> {
         if !self.kernel.stores.is_empty() {
             order.sort_by_key(|&axis| Reverse(distance(axis)));
         }
-        let fold_points: usize =
-            self.kernel.folds.iter().map(|fold| fold.inner.iter().product::<usize>()).max().unwrap_or(1);
-        let weight_bytes = 4 * (fold_points * weights.iter().map(|axis| self.extent(*axis)).product::<usize>()) as u64;
-        let large = !weights.is_empty() && (weight_bytes > machine.l2_bytes / 2 || fold_points >= LARGE_FOLD);
+        let large = self.are_large(weights, machine);
         let in_all = |axis: Axis| self.reads.iter().all(|read| any_depends(read.at, axis));
         let transposes = vector.is_some_and(|axis| self.transposed_axis(axis).is_some());
         let rank = |axis: Axis| -> u8 {
@@ -531,12 +555,13 @@ impl Facts<'_> {
                 // Rows that become columns are read along their length.
                 () if Some(axis) == second => {
                     if transposes {
-                        6
+                        7
                     } else {
                         4
                     }
                 }
-                () if Some(axis) == vector => 5,
+                () if is_at_end(axis) => 5,
+                () if Some(axis) == vector => 6,
                 () => 2,
             }
         };
@@ -613,13 +638,27 @@ mod tests {
     }
 
     #[test]
-    fn short_rows_are_tiled_by_pairs_where_that_fills_registers() {
-        let layers = r#"Conv2d(out: 64, kernel_size: 1), Conv2d(name: "a", out: 64, kernel_size: 3, padding: 1),
-            Flatten, Dense(out: 2)"#;
-        let narrow = schedules("[1, 3, 14, 14]", layers, "a", &Machine::AVX2);
-        assert_eq!(narrow, "loops 2 0 1 3, fold 5 6 4, vector 1 by 16, tile 3 by 2, tile 2 by 3");
-        let wide = schedules("[1, 3, 14, 14]", layers, "a", &Machine::AVX512);
-        assert_eq!(wide, "loops 2 0 1 3, fold 5 6 4, vector 1 by 64, tile 3 by 7");
+    fn rows_that_leave_points_over_end_in_other_tiles() {
+        let at = |side: usize, out: usize, machine: &Machine| {
+            let layers = format!(
+                r#"Conv2d(out: 128, kernel_size: 1), Conv2d(name: "a", out: {out}, kernel_size: 3, padding: 1), Flatten,
+                Dense(out: 2)"#
+            );
+            schedules(&format!("[1, 3, {side}, {side}]"), &layers, "a", machine)
+        };
+        assert_eq!(
+            at(14, 64, &Machine::AVX2),
+            "loops 1 0 3 2, fold 5 6 4, vector 1 by 16, tile 3 by 6, end of 3: 3 by 2 2 by 3"
+        );
+        assert_eq!(
+            at(7, 64, &Machine::AVX2),
+            "loops 1 0 3 2, fold 5 6 4, vector 1 by 32, tile 3 by 3, end of 3: 3 by 1 2 by 3"
+        );
+        assert_eq!(
+            at(8, 512, &Machine::AVX2),
+            "loops 1 0 2 3, fold 5 6 4, vector 1 by 24, tile 3 by 4, end of 1: 3 by 8"
+        );
+        assert_eq!(at(14, 64, &Machine::AVX512), "loops 1 0 2 3, fold 5 6 4, vector 1 by 64, tile 3 by 7");
     }
 
     #[test]

@@ -230,7 +230,12 @@ impl Emitter<'_, '_> {
 
     /// The points of a whole tile along an axis.
     fn step(&self, axis: Axis) -> usize {
-        if self.lane.is_none() { 1 } else { self.recipe.schedule.tile_size(axis) }
+        if self.lane.is_none() {
+            return 1;
+        }
+        let schedule = &self.recipe.schedule;
+        let is_short = |outer: Axis| self.edges.is_empty() && self.tile[outer.0 as usize] < schedule.tile_size(outer);
+        schedule.tile_size_where(is_short, axis)
     }
 
     fn tile_or_point(&mut self) {

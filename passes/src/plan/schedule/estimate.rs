@@ -4,7 +4,8 @@ use super::Facts;
 use crate::plan::machine::Machine;
 use fusewright_ir::kernel::{Axis, BinaryOp, Fold, FoldKind, Scalar};
 use fusewright_ir::plan::Schedule;
-use fusewright_ir::plan::access::{Read, any_depends};
+use fusewright_ir::plan::access::{Part, Read, any_depends};
+use fusewright_ir::tensor::DType;
 use smallvec::SmallVec;
 
 /// Cycles until a sum can be added to again: four, and one for what is late.
@@ -19,7 +20,7 @@ const BROADCAST: f64 = 1.5;
 /// What tiles are chosen by: the cycles of the innermost loop, at two multiply-adds or two loads a cycle, [`LATENCY`] until a sum
 /// can be added to again, and vectors of a block that the first-level cache cannot hold at the pace of the second.
 pub struct Estimate<'a> {
-    pub facts: &'a Facts<'a>,
+    facts: &'a Facts<'a>,
     pub machine: &'a Machine,
     pub vector: Axis,
     /// The loads of folds.
@@ -27,7 +28,22 @@ pub struct Estimate<'a> {
     /// The steps of the longest fold.
     pub steps: usize,
     /// Sums a point.
-    pub parts: u32,
+    parts: u32,
+}
+
+impl<'a> Estimate<'a> {
+    /// Of a kernel that folds.
+    pub fn of(facts: &'a Facts<'a>, machine: &'a Machine, vector: Axis) -> Estimate<'a> {
+        let folds = &facts.kernel.folds;
+        Estimate {
+            facts,
+            machine,
+            vector,
+            reads: facts.reads.iter().filter(|read| matches!(read.part, Part::Fold(_))).collect(),
+            steps: folds.iter().map(|fold| fold.inner.iter().product::<usize>()).max().unwrap_or(1),
+            parts: folds.iter().map(|fold| fold.kind.results(DType::F32).len() as u32).sum(),
+        }
+    }
 }
 
 impl Estimate<'_> {
@@ -61,7 +77,7 @@ impl Estimate<'_> {
         // Elements that several folds share, and the numbers that all sums take, have the other half of the registers.
         let most = if self.overlaps(points) { self.machine.registers / 2 } else { u32::MAX };
         let (vectors, points) = (self.vectors(lanes), points.iter().map(|(_, n)| n).product::<u32>());
-        let operands = vectors + u32::from(self.machine.registers < 32);
+        let operands = vectors.min(points) + u32::from(self.machine.registers < 32);
         let accumulators = (self.machine.accumulators / self.parts).max(1);
         let is_too_large = vectors * points > accumulators
             || (points > 1 && vectors * points > most)
@@ -71,14 +87,29 @@ impl Estimate<'_> {
 
     /// Cycles of one step of all tiles.
     pub fn total(&self, lanes: u32, points: &[(Axis, u32)]) -> f64 {
+        let own: SmallVec<[Axis; 2]> = points.iter().map(|(axis, _)| *axis).collect();
+        self.along(lanes, &SmallVec::new(), points) * self.tiles_beside(lanes, &own)
+    }
+
+    /// The tiles along all axes but `own`.
+    fn tiles_beside(&self, lanes: u32, own: &[Axis]) -> f64 {
         let blocks = f64::from((self.facts.extent(self.vector) as u32).div_ceil(lanes));
-        let others: f64 = self
-            .facts
-            .outer_axes()
-            .filter(|axis| *axis != self.vector && !points.iter().any(|(own, _)| own == axis))
-            .map(|axis| self.facts.extent(axis) as f64)
-            .product();
-        blocks * self.along(lanes, &SmallVec::new(), points) * others
+        let others = self.facts.outer_axes().filter(|axis| *axis != self.vector && !own.contains(axis));
+        blocks * others.map(|axis| self.facts.extent(axis) as f64).product::<f64>()
+    }
+
+    /// The same with `end` at the last points of `row`, which is the only axis of the tile elsewhere.
+    pub fn total_with_end(&self, lanes: u32, row: (Axis, u32), end: (Axis, u32)) -> f64 {
+        let extent = |axis: Axis| self.facts.extent(axis) as u32;
+        let last = SmallVec::from_elem((row.0, extent(row.0) % row.1), 1);
+        let whole = f64::from(extent(row.0) / row.1 * extent(end.0)) * self.step(lanes, &[row]);
+        (whole + self.along(lanes, &last, &[end])) * self.tiles_beside(lanes, &[row.0, end.0])
+    }
+
+    /// What that cannot be less than, were the last points no dearer than others.
+    pub fn least_with_end(&self, lanes: u32, row: (Axis, u32)) -> f64 {
+        let all = self.facts.extent(row.0) as f64 / f64::from(row.1) * self.step(lanes, &[row]);
+        all * self.tiles_beside(lanes, &[row.0])
     }
 
     /// Of the tiles along the axes in `points`, and the smaller ones at their ends, which have points along others.

@@ -306,12 +306,13 @@ impl Builder<'_> {
         if !self.lane_is_inner() {
             let starts = vec![identity; points.len()];
             let begin = self.writer.place();
+            let turns = self.turns(value, &points);
             let sums = self.loops(inner, order, &[value], &starts, &mut |builder, carried| {
-                points
-                    .iter()
-                    .enumerate()
-                    .map(|(i, point)| builder.accumulate(kind, carried[i], value, point, means.map(|means| means[i])))
-                    .collect()
+                let mut sums = carried.to_vec();
+                for &i in &turns {
+                    sums[i] = builder.accumulate(kind, sums[i], value, &points[i], means.map(|means| means[i]));
+                }
+                sums
             });
             self.writer.add_by_element(begin);
             return sums;
@@ -353,6 +354,25 @@ impl Builder<'_> {
                 self.writer.reduce(reduction, all)
             })
             .collect()
+    }
+
+    /// In which order sums are added to, vectors along an outer lane axis. What more than one of them needs stays in registers: the
+    /// vectors of a row, or, where rows are fewer than these, the element that all lanes of a row take.
+    fn turns(&self, value: ScalarId, points: &[Point]) -> Vec<usize> {
+        let (lane, body) = (self.lane.0 as usize, &self.recipe.kernel.body);
+        let vectors = self.tile[lane].div_ceil(self.writer.width());
+        let rows = (0..self.tile.len())
+            .filter(|&axis| axis != lane && self.tile[axis] > 1)
+            .fold(0, |bits, axis| bits | 1 << axis);
+        let is_of_a_row = |id: &ScalarId| {
+            let depends = self.depends[id.0 as usize];
+            matches!(body.get(*id), Scalar::Load { .. }) && depends >> lane & 1 == 0 && depends & rows != 0
+        };
+        let mut turns: Vec<usize> = (0..points.len()).collect();
+        if points.len() < vectors * vectors && body.reachable([value]).iter().any(is_of_a_row) {
+            turns.sort_by_key(|&i| points[i][lane]);
+        }
+        turns
     }
 
     fn accumulate(

@@ -2,7 +2,7 @@
 
 use super::Form;
 use super::encoding::Encoding;
-use super::encoding::Order::{M, MR, MVR, O, RM, RVM, VM, ZO};
+use super::encoding::Order::{M, MR, O, RM, RVM, VM, ZO};
 use super::encoding::Tuple::{Full, FullMem, Tuple1Scalar, Tuple4};
 
 macro_rules! operations {
@@ -112,7 +112,10 @@ instructions! {
     VBLENDVPS: Encoding::new("VEX.256.66.0F3A.W0 4A /r /is4", RVM);
     /// The lanes of memory that a vector says.
     VMASKMOVPS: Encoding::new("VEX.256.66.0F38.W0 2C /r", RVM);
-    VMASKMOVPS_STORE: Encoding::new("VEX.256.66.0F38.W0 2E /r", MVR);
+    /// The low 128 bits, and the first and second pair of their lanes.
+    VMOVUPS_STORE: Encoding::new("VEX.128.0F.WIG 11 /r", MR);
+    VMOVLPS_STORE: Encoding::new("VEX.128.0F.WIG 13 /r", MR);
+    VMOVHPS_STORE: Encoding::new("VEX.128.0F.WIG 17 /r", MR);
     VZEROUPPER: Encoding::new("VEX.128.0F.WIG 77", ZO);
 
     KNOTW: Encoding::new("VEX.L0.0F.W0 44 /r", RM);

@@ -50,7 +50,6 @@ pub enum Order {
     RM,
     RVM,
     MR,
-    MVR,
     VM,
     M,
     O,
@@ -127,7 +126,6 @@ impl Order {
             // Some have a fourth register, in the upper half of the immediate.
             Order::RVM => &[Field::Reg, Field::Vvvv, Field::Rm, Field::Immediate],
             Order::MR => &[Field::Rm, Field::Reg, Field::Immediate],
-            Order::MVR => &[Field::Rm, Field::Vvvv, Field::Reg],
             Order::VM => &[Field::Vvvv, Field::Rm, Field::Immediate],
             Order::M => &[Field::Rm, Field::Immediate],
             Order::O => &[Field::Opcode, Field::Immediate],

@@ -3,6 +3,7 @@
 use super::{Selector, Source, Value};
 use crate::codegen::leaf::x64::Form;
 use crate::codegen::leaf::x64::codes::{self, Op, encoding};
+use crate::codegen::leaf::x64::encoding::Encoding;
 use crate::codegen::leaf::x64::machine::{Action, Explicit, GENERAL, Inst, MASK, VECTOR};
 use crate::codegen::leaf::{Access, Address, Lanes, Mask, Vector};
 use regalloc2::{Operand, VReg};
@@ -238,44 +239,76 @@ impl Selector {
             Access::Vector { lanes } => (lanes, 4),
             Access::Strided { lanes, bytes } => (lanes, bytes),
         };
-        if let (Access::Vector { .. }, true) = (access, lanes.count() > 1) {
-            let mask = (lanes.count() < self.form.width()).then(|| self.lane_mask(lanes));
-            let (pointer, offset) = self.pointer(to);
-            let memory = Explicit::Memory { base: 0, offset, broadcast: false };
-            let (pointer, value) = (Operand::reg_use(pointer), Operand::reg_use(value));
-            let whole = encoding(Op::Store, self.form);
-            let (operands, encoding, explicit, mask) = match (mask, self.form) {
-                (None, _) => (smallvec![pointer, value], whole, smallvec![memory, Explicit::Register(1)], None),
-                (Some(mask), Form::Zmm) => (
-                    smallvec![pointer, value, Operand::reg_use(mask)],
-                    whole,
-                    smallvec![memory, Explicit::Register(1)],
-                    Some((2, false)),
-                ),
-                (Some(mask), Form::Ymm) => (
-                    smallvec![pointer, value, Operand::reg_use(mask)],
-                    codes::VMASKMOVPS_STORE,
-                    smallvec![memory, Explicit::Register(2), Explicit::Register(1)],
-                    None,
-                ),
-            };
-            return self.push(Action::Encode { encoding, explicit, mask }, operands);
+        let is_whole = lanes.count() == self.form.width();
+        match (access, self.form) {
+            (Access::Vector { .. }, _) if is_whole => self.store_row(value, to, None),
+            (Access::Vector { .. }, Form::Zmm) if lanes.count() > 1 => {
+                let mask = self.lane_mask(lanes);
+                self.store_row(value, to, Some(mask));
+            }
+            (Access::Vector { .. }, Form::Ymm) => self.store_pieces(value, to, lanes),
+            _ => self.store_lanes(value, to, lanes, bytes),
         }
+    }
+
+    /// A vector, or the lanes of a mask register.
+    fn store_row(&mut self, value: VReg, to: &Address, mask: Option<VReg>) {
+        let (pointer, offset) = self.pointer(to);
+        let explicit = smallvec![Explicit::Memory { base: 0, offset, broadcast: false }, Explicit::Register(1)];
+        let mut operands = smallvec![Operand::reg_use(pointer), Operand::reg_use(value)];
+        operands.extend(mask.map(Operand::reg_use));
+        let encoding = encoding(Op::Store, self.form);
+        self.push(Action::Encode { encoding, explicit, mask: mask.map(|_| (2, false)) }, operands);
+    }
+
+    /// Neighbours in pieces of four, two and one: a store that takes a vector as its mask is a dozen steps of microcode on some
+    /// processors.
+    fn store_pieces(&mut self, value: VReg, to: &Address, lanes: Lanes) {
+        for first in (lanes.from / 4 * 4..lanes.to).step_by(4) {
+            let part = if first == 0 { value } else { self.part(value, first / 4) };
+            let has = |lane: usize| (lanes.from..lanes.to).contains(&(first + lane));
+            let at = |lane: usize| Address { offset: to.offset + 4 * (first + lane) as i64, ..to.clone() };
+            let whole = (0..4).all(has);
+            if whole {
+                self.store_piece(codes::VMOVUPS_STORE, part, &at(0));
+            }
+            for (lane, pair) in [(0, codes::VMOVLPS_STORE), (2, codes::VMOVHPS_STORE)].into_iter().filter(|_| !whole) {
+                match (has(lane), has(lane + 1)) {
+                    (true, true) => self.store_piece(pair, part, &at(lane)),
+                    (true, false) => self.store_lane(part, lane, &at(lane)),
+                    (false, true) => self.store_lane(part, lane + 1, &at(lane + 1)),
+                    (false, false) => {}
+                }
+            }
+        }
+    }
+
+    fn store_piece(&mut self, encoding: Encoding, part: VReg, to: &Address) {
+        let (pointer, offset) = self.pointer(to);
+        let explicit = smallvec![Explicit::Memory { base: 0, offset, broadcast: false }, Explicit::Register(1)];
+        self.push_instruction(encoding, explicit, smallvec![Operand::reg_use(pointer), Operand::reg_use(part)]);
+    }
+
+    /// One of the four lanes in the low part of a register.
+    fn store_lane(&mut self, part: VReg, lane: usize, to: &Address) {
+        let (pointer, offset) = self.pointer(to);
+        let memory = Explicit::Memory { base: 0, offset, broadcast: false };
+        let mut explicit: SmallVec<[Explicit; 4]> = smallvec![memory, Explicit::Register(1)];
+        let op = if lane == 0 {
+            Op::StoreFirstLane
+        } else {
+            explicit.push(Explicit::Immediate(lane as u8));
+            Op::StoreLane
+        };
+        self.push_op(op, explicit, smallvec![Operand::reg_use(pointer), Operand::reg_use(part)]);
+    }
+
+    fn store_lanes(&mut self, value: VReg, to: &Address, lanes: Lanes, bytes: i64) {
         for first in (lanes.from / 4 * 4..lanes.to).step_by(4) {
             let part = if first == 0 { value } else { self.part(value, first / 4) };
             for lane in first.max(lanes.from)..(first + 4).min(lanes.to) {
                 let address = Address { offset: to.offset + lane as i64 * bytes, ..to.clone() };
-                let (pointer, offset) = self.pointer(&address);
-                let memory = Explicit::Memory { base: 0, offset, broadcast: false };
-                let operands = smallvec![Operand::reg_use(pointer), Operand::reg_use(part)];
-                let mut explicit: SmallVec<[Explicit; 4]> = smallvec![memory, Explicit::Register(1)];
-                let op = if lane == first {
-                    Op::StoreFirstLane
-                } else {
-                    explicit.push(Explicit::Immediate((lane - first) as u8));
-                    Op::StoreLane
-                };
-                self.push_op(op, explicit, operands);
+                self.store_lane(part, lane - first, &address);
             }
         }
     }
