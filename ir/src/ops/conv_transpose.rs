@@ -134,7 +134,7 @@ struct Phase {
     first: usize,
     step: usize,
     length: usize,
-    /// The first tap, the distance to the next, and how many there are; a distance of 0 where each element has one of its own.
+    /// The first tap, the distance to the next, and how many there are.
     first_tap: usize,
     tap_step: usize,
     taps: usize,
@@ -165,23 +165,8 @@ impl Phase {
         (0..spread.stride.min(length)).map(phase).collect()
     }
 
-    /// All elements that an axis of a single pixel reaches, each by a tap of its own; `None` where some are reached by none.
-    fn of_one_pixel(spread: &Spread, pixels: usize, length: usize) -> Option<Phase> {
-        let is_one = pixels == 1 && spread.dilation == 1 && spread.before + length <= spread.kernel;
-        is_one.then_some(Phase { first: 0, step: 1, length, first_tap: spread.before, tap_step: 0, taps: 1 })
-    }
-
-    /// The tap by which the `number`-th pixel reaches a place.
-    fn tap(&self, place: Axis, number: Axis) -> Affine {
-        let along = if self.tap_step == 0 { place.into() } else { number * self.tap_step as i64 };
-        along + self.first_tap as i64
-    }
-
     /// The pixel that reaches an element y through tap t: (y + before - t * dilation) / stride, where that is a whole number.
     fn pixel(&self, spread: &Spread, place: Axis, number: Axis) -> Affine {
-        if self.tap_step == 0 {
-            return number.into();
-        }
         let dilation = spread.dilation as i64;
         let along: Affine = number * -(self.tap_step as i64 * dilation) + place * self.step as i64;
         let along = along + (self.first as i64 + spread.before as i64 - self.first_tap as i64 * dilation);
@@ -265,11 +250,8 @@ impl OpSpec for ConvTranspose {
 
         // Along each axis the elements that the same taps reach: one kernel for each choice of them.
         let mut choices: Vec<Vec<Phase>> = vec![Vec::new()];
-        for ((spread, &length), &pixels) in spreads.iter().zip(&out.dims[batch + 1..]).zip(&image.dims[batch + 1..]) {
-            let phases = match Phase::of_one_pixel(spread, pixels, length) {
-                Some(phase) => vec![phase],
-                None => Phase::all(spread, length, Phase::MOST / choices.len()),
-            };
+        for (spread, &length) in spreads.iter().zip(&out.dims[batch + 1..]) {
+            let phases = Phase::all(spread, length, Phase::MOST / choices.len());
             let longer = |choice: Vec<Phase>| {
                 phases.iter().map(move |&phase| choice.iter().copied().chain([phase]).collect::<Vec<Phase>>())
             };
@@ -298,7 +280,7 @@ impl OpSpec for ConvTranspose {
             let mut inner = vec![in_group];
             for (i, (phase, spread)) in phases.iter().zip(&spreads).enumerate() {
                 let (place, number) = (axes[first + i], k.inner(1 + i));
-                let tap = phase.tap(place, number);
+                let tap: Affine = number * phase.tap_step as i64 + phase.first_tap as i64;
                 image_at.push(phase.pixel(spread, place, number).into());
                 weight_at.push(match self.flip_kernel {
                     true => (tap * -1 + (spread.kernel as i64 - 1)).into(),
