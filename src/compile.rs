@@ -97,8 +97,6 @@ impl Default for Options {
 /// What compiling found out, for people and tools.
 #[derive(Clone, Debug)]
 pub struct Compilation {
-    /// The graph as the user wrote it, with all symbols bound.
-    pub graph: Graph,
     /// What it went through, where [`Options::details`] asked for it.
     pub details: Option<Box<Details>>,
     /// How long each stage took; those of the passes and of code generation are one, `load`, for what [`Options::cache`] held.
@@ -131,63 +129,76 @@ pub fn pass_names() -> Vec<&'static str> {
 /// # Errors
 /// Where the memory limit is below what is needed, a file cannot be read or written, or the machine is not supported.
 pub(crate) fn executable<'a>(
-    graph: Graph,
+    graph: &Graph,
     options: &Options,
     beside: Option<&Outline>,
     parameter: impl Fn(&str) -> Result<Option<Cow<'a, Tensor>>, Diagnostic>,
     origins: impl Fn(&mut cache::Subject) -> io::Result<()>,
 ) -> Result<(runtime::Executable, Compilation), Error> {
     let (executable, _, compilation) = made(graph, options, beside, parameter, origins, false)?;
+    runtime::give_back();
     Ok((executable, compilation))
 }
 
-/// The stack of the thread that [`apart`] compiles on: that of a main thread, as a rule.
-const STACK: usize = 8 << 20;
+/// The stack of the thread that [`apart`] compiles on. Only what is touched of it is memory; one that is larger than all that
+/// glibc keeps of the stacks of threads that have ended, 40 MiB, is given back whole.
+const STACK: usize = 64 << 20;
+
+/// Bytes that the image of a small network's training takes.
+const IMAGE: usize = 64 << 10;
 
 /// As [`executable`], of a graph whose parameters are all state, made and compiled on a thread of its own, which leaves nothing
 /// behind but the result: what the allocator keeps for a thread, pieces between what lives, and a deep stack are as much
-/// memory as the training of a small network.
+/// memory as the training of a small network. `then` makes something of executable and graph on that thread, too.
 ///
 /// # Errors
-/// As [`executable`], and what `graph` says.
-pub(crate) fn apart(
+/// As [`executable`], and what `graph` and `then` say.
+pub(crate) fn apart<T: Send>(
     graph: impl FnOnce() -> Result<Graph, Error> + Send,
     options: &Options,
     beside: Option<&Outline>,
-) -> Result<(runtime::Executable, Compilation), Error> {
-    enum Made {
-        Bytes(Vec<u8>),
-        Whole(Box<runtime::Executable>),
-    }
-    let make = || -> Result<(Made, Compilation), Error> {
-        let (executable, image, compilation) = made(graph()?, options, beside, |_| Ok(None), |_| Ok(()), true)?;
+    then: impl FnOnce(&runtime::Executable, &Graph) -> Result<T, Error> + Send,
+) -> Result<(runtime::Executable, Compilation, T), Error> {
+    // Where a vector begins it grows: this one among the memory of the thread that stays.
+    let mut bytes = Vec::with_capacity(IMAGE);
+    let make = |bytes: &mut Vec<u8>| -> Result<_, Error> {
+        let graph = graph()?;
+        let (executable, image, compilation) = made(&graph, options, beside, |_| Ok(None), |_| Ok(()), true)?;
+        let more = then(&executable, &graph)?;
         // Listings are in no image.
         let Some(image) = image.filter(|_| !options.listings) else {
-            return Ok((Made::Whole(Box::new(executable)), compilation));
+            return Ok((Some(executable), compilation, more));
         };
-        let mut bytes = Vec::new();
-        image.write(&executable, &mut bytes).map_err(|error| Error::Internal(error.to_string()))?;
-        Ok((Made::Bytes(bytes), compilation))
+        image.write(&executable, bytes).map_err(|error| Error::Internal(error.to_string()))?;
+        Ok((None, compilation, more))
     };
-    let (made, compilation) = thread::scope(|scope| {
-        let thread = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, make);
+    let made = thread::scope(|scope| {
+        let thread = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, || make(&mut bytes));
         let thread = thread.map_err(|error| Error::Internal(format!("no thread to compile on: {error}")))?;
         thread.join().unwrap_or_else(|panic| resume_unwind(panic))
-    })?;
-    let executable = match made {
-        Made::Whole(executable) => *executable,
-        Made::Bytes(bytes) => runtime::Executable::read(&mut &bytes[..], bytes.len() as u64)
+    });
+    sweep();
+    let (whole, mut compilation, more) = made?;
+    let executable = match whole {
+        Some(executable) => executable,
+        None => runtime::Executable::read(&mut &bytes[..], bytes.len() as u64)
             .map_err(|error| Error::Internal(error.to_string()))?,
     };
     // In memory of this thread.
-    let Compilation { graph, details, stages, dumps } = compilation;
-    let graph = graph.clone();
-    Ok((executable, Compilation { graph, details, stages, dumps }))
+    compilation.stages = compilation.stages.clone();
+    Ok((executable, compilation, more))
+}
+
+/// Gives back what a thread that has ended has left with the allocator, which hands it to the next one.
+fn sweep() {
+    let thread = thread::Builder::new().stack_size(STACK).spawn(runtime::give_back_all);
+    // Without a thread all is the same with more memory.
+    let _ = thread.map(thread::JoinHandle::join);
 }
 
 /// The executable, and an image of it where one is asked for, but where it was in the cache.
 fn made<'a>(
-    graph: Graph,
+    graph: &Graph,
     options: &Options,
     beside: Option<&Outline>,
     parameter: impl Fn(&str) -> Result<Option<Cow<'a, Tensor>>, Diagnostic>,
@@ -195,16 +206,16 @@ fn made<'a>(
     keep_image: bool,
 ) -> Result<(runtime::Executable, Option<runtime::Image>, Compilation), Error> {
     let begun = Instant::now();
-    let entry = |graph: &Graph| {
+    let entry = || {
         let folder = options.cache.as_ref();
         folder.map(|folder| cache::Entry::new(folder, graph, options, beside, &origins)).transpose()
     };
-    let mut place = entry(&graph)?;
+    let mut place = entry()?;
     if let Some(place) = &place {
         let is_enough = !(options.verify || options.listings || options.details || options.dumps);
         if let Some(executable) = is_enough.then(|| place.load()).flatten() {
             let stages = vec![("load", begun.elapsed())];
-            return Ok((executable, None, Compilation { graph, details: None, stages, dumps: Vec::new() }));
+            return Ok((executable, None, Compilation { details: None, stages, dumps: Vec::new() }));
         }
         place.check_writable()?;
     }
@@ -212,7 +223,7 @@ fn made<'a>(
     let settings = Settings { isa: options.isa, verify: options.verify, listings: options.listings };
     if options.tuning.is_some() {
         // More is known than before.
-        place = entry(&compilation.graph)?;
+        place = entry()?;
     }
     let (executable, image) = timed(&mut compilation.stages, "generate", || match keep_image || place.is_some() {
         false => Ok((runtime::Executable::with_source(plan, settings, parameter)?, None)),
@@ -229,7 +240,7 @@ fn made<'a>(
 /// # Errors
 /// Where the memory limit is below what is needed.
 pub(crate) fn compile_graph(
-    graph: Graph,
+    graph: &Graph,
     options: &Options,
     beside: Option<&Outline>,
 ) -> Result<(Compilation, Plan), Error> {
@@ -264,7 +275,7 @@ pub(crate) fn compile_graph(
     let kept = options.details.then(|| program.clone());
     let plan = timed(&mut stages, "plan", || plan_beside(program, &planning, beside)).map_err(over_limit)?;
     let details = kept.map(|program| Box::new(Details { optimised, decisions, program, plan: plan.clone() }));
-    Ok((Compilation { graph, details, stages, dumps }, plan))
+    Ok((Compilation { details, stages, dumps }, plan))
 }
 
 /// Says that a memory limit is too low.
@@ -282,7 +293,7 @@ fn over_limit(floor: MemoryFloor) -> Error {
 pub fn plan_of(model: &Model, options: &Options) -> Result<Option<Plan>, Error> {
     let graph = model.graph();
     let known = graph.nodes().all(|(_, node)| node.types.iter().all(|ty| ty.dims().is_some()));
-    known.then(|| Ok(compile_graph(graph.clone(), options, None)?.1)).transpose()
+    known.then(|| Ok(compile_graph(graph, options, None)?.1)).transpose()
 }
 
 /// What the planner is told.

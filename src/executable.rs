@@ -5,7 +5,7 @@ use crate::compile::{self, Compilation, Options};
 use crate::error::Error;
 use crate::initialize::initialize;
 use crate::ir::ops::Parameter;
-use crate::ir::{Array, Bindings, Data, Diagnostic, Diagnostics, Tensor, TensorType};
+use crate::ir::{Array, Bindings, Data, Diagnostic, Diagnostics, Graph, Tensor, TensorType};
 use crate::model::Model;
 use crate::passes::differentiate;
 use crate::runtime::{self, RunError, Threads, View, ViewMut};
@@ -83,8 +83,7 @@ impl Executable {
     /// # Errors
     /// As [`Executable::session`].
     pub fn planned(&self, bindings: &Bindings) -> Result<Arc<Planned>, Error> {
-        let mut all = self.0.options.bindings.clone();
-        all.extend(bindings.iter().map(|(name, &n)| (name.clone(), n)));
+        let all = self.all(bindings);
         // A thread that panicked here had changed nothing.
         let plans = || self.0.plans.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(planned) = plans().get(&all) {
@@ -95,6 +94,22 @@ impl Executable {
         Ok(plans().entry(all).or_insert(planned).clone())
     }
 
+    /// The network that is computed for these sizes, its gradients included. It is made anew: what runs does not need it.
+    ///
+    /// # Errors
+    /// As [`Executable::session`].
+    pub fn graph(&self, bindings: &Bindings) -> Result<Graph, Error> {
+        let bound = self.0.model.bind(&self.all(bindings))?;
+        requested(&bound)
+    }
+
+    /// Values of symbols, those of the options included.
+    fn all(&self, bindings: &Bindings) -> Bindings {
+        let mut all = self.0.options.bindings.clone();
+        all.extend(bindings.iter().map(|(name, &n)| (name.clone(), n)));
+        all
+    }
+
     fn plan(&self, bindings: &Bindings) -> Result<Planned, Error> {
         let Shared { model, options, .. } = &*self.0;
         let start = Instant::now();
@@ -102,16 +117,15 @@ impl Executable {
         let bind = start.elapsed();
         self.check_sizes(&bound)?;
         let start = Instant::now();
-        let gradients = &bound.definition().gradients;
-        let graph = differentiate::requested(bound.graph().clone(), gradients).map_err(|faults| bound.fault(faults))?;
+        let graph = requested(&bound)?;
         let differentiate = start.elapsed();
         let known: BTreeMap<&str, &Parameter> = parameters(bound.graph()).collect();
         let source = |name: &str| known.get(name).map(|parameter| self.parameter(name, parameter)).transpose();
         let origins =
             |subject: &mut cache::Subject| self.0.weights.identify(bound.graph(), model.definition().seed, subject);
-        let (executable, mut compilation) = compile::executable(graph, options, None, source, origins)?;
+        let (executable, mut compilation) = compile::executable(&graph, options, None, source, origins)?;
         compilation.stages.insert(0, ("bind", bind));
-        if !gradients.is_empty() {
+        if !bound.definition().gradients.is_empty() {
             compilation.stages.insert(1, ("differentiate", differentiate));
         }
         Ok(Planned { executable: Arc::new(executable), compilation })
@@ -138,6 +152,12 @@ impl Executable {
             Cow::Owned(initialize(parameter, &dims, name, model.definition().seed))
         }))
     }
+}
+
+/// The graph of a bound model with the gradients that it asks for.
+fn requested(bound: &Model) -> Result<Graph, Error> {
+    let gradients = &bound.definition().gradients;
+    differentiate::requested(bound.graph().clone(), gradients).map_err(|faults| bound.fault(faults))
 }
 
 /// One user of an executable, with an arena of its own.
@@ -262,14 +282,13 @@ pub fn reference(
     bindings: &Bindings,
     inputs: &[(&str, &Tensor)],
 ) -> Result<Vec<(String, Array)>, Error> {
-    let planned = executable.planned(bindings)?;
-    let graph = &planned.compilation.graph;
+    let graph = executable.graph(bindings)?;
     let mut given: BTreeMap<String, Array> = BTreeMap::new();
-    for (name, parameter) in parameters(graph) {
+    for (name, parameter) in parameters(&graph) {
         given.insert(name.to_string(), executable.parameter(name, parameter)?.to_array());
     }
     given.extend(inputs.iter().map(|(name, tensor)| (name.to_string(), tensor.to_array())));
-    Ok(crate::ir::evaluate::evaluate(graph, &given))
+    Ok(crate::ir::evaluate::evaluate(&graph, &given))
 }
 
 const fn shared_between_threads<T: Send + Sync>() {}

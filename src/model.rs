@@ -9,11 +9,13 @@ use crate::ir::{self, Bindings, Diagnostic, Diagnostics, Graph};
 use crate::passes::differentiate;
 use crate::weights::Weights;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A network: its graph, and what its file says beyond it.
 #[derive(Clone, Debug)]
 pub struct Model {
-    definition: ir::Model,
+    /// Shared: a training file has it, too.
+    definition: Arc<ir::Model>,
     /// The folder that `weights` and `classes` are relative to.
     folder: Option<PathBuf>,
 }
@@ -28,7 +30,8 @@ impl Model {
         let text = files::read_text(path)?;
         let name = path.display().to_string();
         let definition = ir::Model::parse(&name, &text).map_err(|faults| Error::in_text(&name, &text, faults))?;
-        Model { definition, folder: Some(path.parent().unwrap_or(Path::new("")).to_path_buf()) }.checked()
+        Model { definition: Arc::new(definition), folder: Some(path.parent().unwrap_or(Path::new("")).to_path_buf()) }
+            .checked()
     }
 
     /// The model that a text in RON describes. Files that it names are not found.
@@ -38,11 +41,11 @@ impl Model {
     pub fn parse(text: &str) -> Result<Model, Error> {
         let name = "model";
         let definition = ir::Model::parse(name, text).map_err(|faults| Error::in_text(name, text, faults))?;
-        Model { definition, folder: None }.checked()
+        Model { definition: Arc::new(definition), folder: None }.checked()
     }
 
     /// The model of a definition that was read already; `folder` is what its paths are relative to.
-    pub(crate) fn of(definition: ir::Model, folder: Option<PathBuf>) -> Result<Model, Error> {
+    pub(crate) fn of(definition: Arc<ir::Model>, folder: Option<PathBuf>) -> Result<Model, Error> {
         Model { definition, folder }.checked()
     }
 
@@ -60,7 +63,7 @@ impl Model {
     /// All faults of the graph.
     pub fn from_graph(graph: Graph) -> Result<Model, Error> {
         ir::verify(&graph)?;
-        Ok(Model { definition: ir::Model { graph, ..ir::Model::default() }, folder: None })
+        Ok(Model { definition: Arc::new(ir::Model { graph, ..ir::Model::default() }), folder: None })
     }
 
     /// Writes the model as RON, in a file that appears whole or not at all.
@@ -116,7 +119,7 @@ impl Model {
                 .definition
                 .check_gradient(&gradient, &model.definition.gradients)
                 .map_err(|faults| self.fault(faults))?;
-            model.definition.gradients.push(gradient);
+            Arc::make_mut(&mut model.definition).gradients.push(gradient);
         }
         model.checked()
     }
@@ -133,7 +136,7 @@ impl Model {
     /// Symbols without a value, values for symbols that the model does not have, and layers that do not fit.
     pub fn bind(&self, bindings: &Bindings) -> Result<Model, Error> {
         let definition = self.definition.bind(bindings).map_err(|faults| self.fault(faults))?;
-        Ok(Model { definition, folder: self.folder.clone() })
+        Ok(Model { definition: Arc::new(definition), folder: self.folder.clone() })
     }
 
     /// The parameters of the file that the model names, checked against the model; `None` where it names none.

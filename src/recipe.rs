@@ -53,7 +53,7 @@ impl Recipe {
         let fault = |faults| Error::in_text(name, text, faults);
         let definition = ir::recipe::Recipe::parse(name, text).map_err(fault)?;
         let model = match &definition.model {
-            Network::Inline(model) => Model::of((**model).clone(), folder.clone())?,
+            Network::Inline(model) => Model::of(model.clone(), folder.clone())?,
             Network::File(file) => {
                 let path = beside(folder.as_deref(), file)
                     .map_err(|refused| fault(refused.at(definition.place(&["model"])).into()))?;

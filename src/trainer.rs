@@ -9,10 +9,10 @@ use crate::error::Error;
 use crate::executable::check_inputs;
 use crate::initialize::initialize;
 use crate::ir::plan::Outline;
-use crate::ir::{Bindings, Diagnostic, Dim, Tensor, TensorType};
+use crate::ir::{Bindings, Diagnostic, Dim, Graph, Tensor, TensorType};
 use crate::passes::train::StepOptions;
 use crate::recipe::Recipe;
-use crate::runtime::{self, RunError, State, Threads, View, ViewMut};
+use crate::runtime::{self, AlignedBytes, RunError, State, Threads, View, ViewMut};
 use crate::weights::Weights;
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
@@ -179,8 +179,9 @@ impl Trainer {
             None => Weights::initialized(recipe.model().graph(), definition.seed),
         };
         let length = StepOptions { steps_per_epoch, total_steps };
-        let first = Running::new(&recipe, Kind::Step, &sizes, &length, &options, None)?;
-        let (state, rest) = initial(&recipe, &first, &weights)?;
+        let initial = |executable: &runtime::Executable, graph: &Graph| initial(&recipe, executable, graph, &weights);
+        let (first, (memory, rest)) = Running::new(&recipe, Kind::Step, &sizes, &length, &options, None, initial)?;
+        let state = State::with_memory(first.session.executable().plan(), memory);
         let target = definition.objective.target.as_str();
         let input = first.inputs.iter().map(|(name, _)| name.as_str()).find(|name| *name != target).unwrap_or(target);
         let names = [input.into(), target.into()];
@@ -393,7 +394,9 @@ impl Trainer {
             Some(place) => place,
             None => {
                 let sizes = self.sizes_of(inputs);
-                let running = Running::new(&self.recipe, kind, &sizes, &self.length, &self.options, Some(self.plan()))?;
+                let Trainer { recipe, length, options, .. } = &*self;
+                let beside = Some(self.plan());
+                let (running, ()) = Running::new(recipe, kind, &sizes, length, options, beside, |_, _| Ok(()))?;
                 check_inputs("training", &running.inputs, inputs)?;
                 self.running.push(running);
                 self.running.len() - 1
@@ -506,12 +509,16 @@ impl Batch {
 /// The state that counts steps.
 const COUNTER: &str = "step";
 
-/// State as a training begins, and the network's parameters that are not in it: those of `weights`, the rest as the step's
-/// graph says.
-fn initial(recipe: &Recipe, running: &Running, weights: &Weights) -> Result<(State, BTreeMap<String, Tensor>), Error> {
-    let plan = running.session.executable().plan();
-    let (mut state, mut rest) = (State::new(plan), BTreeMap::new());
-    for (name, parameter) in crate::weights::parameters(&running.compilation.graph) {
+/// The memory of the state as a training begins, and the network's parameters that are not in it: those of `weights`, the rest
+/// as the step's graph says.
+fn initial(
+    recipe: &Recipe,
+    executable: &runtime::Executable,
+    graph: &Graph,
+    weights: &Weights,
+) -> Result<(AlignedBytes, BTreeMap<String, Tensor>), Error> {
+    let (mut state, mut rest) = (State::new(executable.plan()), BTreeMap::new());
+    for (name, parameter) in crate::weights::parameters(graph) {
         let dims = parameter.ty.dims().expect("steps have sizes");
         let given = weights.get(name)?;
         let seed = recipe.definition().seed;
@@ -523,18 +530,20 @@ fn initial(recipe: &Recipe, running: &Running, weights: &Weights) -> Result<(Sta
             rest.insert(name.to_string(), tensor);
         }
     }
-    Ok((state, rest))
+    Ok((state.into_memory(), rest))
 }
 
 impl Running {
-    fn new(
+    /// The plan of a recipe's step or evaluation, and what `then` makes of its executable and graph.
+    fn new<T: Send>(
         recipe: &Recipe,
         kind: Kind,
         sizes: &Bindings,
         length: &StepOptions,
         options: &Options,
         beside: Option<&Outline>,
-    ) -> Result<Running, Error> {
+        then: impl FnOnce(&runtime::Executable, &Graph) -> Result<T, Error> + Send,
+    ) -> Result<(Running, T), Error> {
         let mut differentiate = Duration::ZERO;
         let graph = || {
             let begun = Instant::now();
@@ -545,7 +554,7 @@ impl Running {
             differentiate = begun.elapsed();
             graph
         };
-        let (executable, mut compilation) = compile::apart(graph, options, beside)?;
+        let (executable, mut compilation, more) = compile::apart(graph, options, beside, then)?;
         let executable = Arc::new(executable);
         compilation.stages.insert(0, ("differentiate", differentiate));
         let plan = executable.plan();
@@ -553,7 +562,7 @@ impl Running {
         let results = plan.outputs.iter().map(|port| port.name.clone()).collect();
         let threads = Threads { spin: Duration::from_micros(options.spin), ..Threads::new(options.threads) };
         let session = runtime::Session::with_threads(executable.clone(), threads);
-        Ok(Running { kind, session, compilation, inputs, results })
+        Ok((Running { kind, session, compilation, inputs, results }, more))
     }
 
     /// Whether these are its inputs.

@@ -186,11 +186,11 @@ fn the_plans_of_a_network_share_its_state() {
                 plan.states.iter().map(layout).collect()
             };
             let Some(first) = &first else {
-                first = Some(plan.outline());
+                first = Some(plan.outline().0);
                 continue;
             };
             let known = layouts(first);
-            for (name, layout) in layouts(&plan.outline()) {
+            for (name, layout) in layouts(&plan.outline().0) {
                 assert_eq!(known[&name], layout, "seed {seed}: `{name}`\n{graph}");
                 shared += usize::from(!layout.is_row_major());
             }

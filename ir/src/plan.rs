@@ -16,6 +16,7 @@ use crate::kernel::{Axis, BufferId, Kernel, Literal};
 use crate::tensor::{DType, Tensor, TensorType};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -358,8 +359,22 @@ fn points(tile: &[(Axis, u32)], axis: Axis) -> usize {
 }
 
 impl Plan {
-    /// What is left to know when the plan is code.
-    pub fn outline(&self) -> Outline {
+    /// What is left to know when the plan is code, and the numbers that buffers have there: those that were fused away, half of
+    /// them in a training, are left out.
+    pub fn outline(&self) -> (Outline, BTreeMap<BufferId, BufferId>) {
+        let ports = [&self.inputs, &self.parameters, &self.outputs].into_iter().flatten().map(|port| port.buffer);
+        let states = self.states.iter().flat_map(|state| [Some(state.buffer), state.next]).flatten();
+        let named: BTreeSet<BufferId> = ports.chain(states).collect();
+        let ids = (0..).map(BufferId).zip(&self.buffers);
+        let kept = ids.filter(|(id, buffer)| buffer.place != Place::Unused || named.contains(id));
+        let (kept, buffers): (Vec<BufferId>, Vec<&PlannedBuffer>) = kept.unzip();
+        let numbers: BTreeMap<BufferId, BufferId> = kept.into_iter().zip((0..).map(BufferId)).collect();
+        let port = |port: &Port| Port { buffer: numbers[&port.buffer], ..port.clone() };
+        let ports = |all: &[Port]| all.iter().map(port).collect();
+        let state = |state: &State| {
+            let (buffer, next) = (numbers[&state.buffer], state.next.map(|next| numbers[&next]));
+            State { name: state.name.clone(), buffer, next }
+        };
         let label = |step: &Step| Label {
             nodes: step.nodes.clone(),
             about: step.about.clone(),
@@ -369,15 +384,15 @@ impl Plan {
             Place::Literal(offset, _) => PlannedBuffer { place: Place::Constant(offset), ..buffer.clone() },
             _ => buffer.clone(),
         };
-        Plan {
-            buffers: self.buffers.iter().map(placed).collect(),
+        let outline = Plan {
+            buffers: buffers.into_iter().map(placed).collect(),
             setup: self.setup.iter().map(label).collect(),
             steps: self.steps.iter().map(label).collect(),
             bands: self.bands.clone(),
-            inputs: self.inputs.clone(),
-            parameters: self.parameters.clone(),
-            outputs: self.outputs.clone(),
-            states: self.states.clone(),
+            inputs: ports(&self.inputs),
+            parameters: ports(&self.parameters),
+            outputs: ports(&self.outputs),
+            states: self.states.iter().map(state).collect(),
             constant_bytes: self.constant_bytes,
             arena_bytes: self.arena_bytes,
             scratch_bytes: self.scratch_bytes,
@@ -385,7 +400,8 @@ impl Plan {
             unplanned_bytes: self.unplanned_bytes,
             saved_bytes: self.saved_bytes,
             repeated_operations: self.repeated_operations,
-        }
+        };
+        (outline, numbers)
     }
 }
 

@@ -9,6 +9,7 @@ use crate::diagnostic::{Diagnostics, Source as Text, Span};
 use crate::model::Model;
 use crate::ops::{Op, Real};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// A network and how it is trained.
 #[derive(Clone, Debug)]
@@ -95,7 +96,7 @@ pub enum Network {
     /// A model file: relative to the folder of the recipe, and inside it.
     File(String),
     /// In the recipe.
-    Inline(Box<Model>),
+    Inline(Arc<Model>),
 }
 
 /// What training makes small.

@@ -1,8 +1,9 @@
 //! Machine code that frees itself. The only place that calls emitted functions.
 
-use cranelift_jit::JITModule;
-use cranelift_module::FuncId;
-use std::mem::ManuallyDrop;
+use cranelift_jit::{ArenaMemoryProvider, BranchProtection, JITMemoryKind, JITMemoryProvider, JITModule};
+use cranelift_module::{FuncId, ModuleResult};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What every nest looks like from outside: the buffers it uses, scratch, and the range of its parallel axis. The
 /// result is 0, or names the load whose computed index was out of range, counted from 1.
@@ -12,33 +13,64 @@ type Nest = unsafe extern "C" fn(buffers: *const *mut u8, scratch: *mut u8, begi
 #[derive(Clone, Copy, Debug)]
 pub struct Entry(Nest);
 
-/// The code of an executable. Its pages are never writable and executable at once.
-pub struct Code {
-    module: ManuallyDrop<JITModule>,
-}
+/// Memory that a module puts functions and tables in, and that stays when the module is gone: what the module knows of each of
+/// them takes more than a small network's outline.
+#[derive(Clone)]
+pub struct CodeMemory(Arc<Mutex<ArenaMemoryProvider>>);
 
-// SAFETY: after `new` the module is only kept alive and freed; it is not touched through a shared reference.
-unsafe impl Sync for Code {}
-
-impl Code {
-    /// `module` with all definitions finalized.
-    pub fn new(module: JITModule) -> Code {
-        Code { module: ManuallyDrop::new(module) }
+impl CodeMemory {
+    /// So many bytes of address space; pages are taken as they are used.
+    ///
+    /// # Errors
+    /// Where the system has no such space.
+    pub fn reserve(bytes: usize) -> Result<CodeMemory, String> {
+        let memory = ArenaMemoryProvider::new_with_size(bytes).map_err(|error| error.to_string())?;
+        Ok(CodeMemory(Arc::new(Mutex::new(memory))))
     }
 
-    /// The function of this id, which was emitted with the signature of `Nest`. It is valid while `self` lives.
-    pub fn entry(&self, id: FuncId) -> Entry {
-        let address = self.module.get_finalized_function(id);
-        // SAFETY: code generation gives every nest this signature and the host's C calling convention; what is read from
-        // elsewhere, by an image, is what code generation wrote there, and is known to be a nest.
-        Entry(unsafe { std::mem::transmute::<*const u8, Nest>(address) })
+    fn lock(&self) -> MutexGuard<'_, ArenaMemoryProvider> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl JITMemoryProvider for CodeMemory {
+    fn allocate(&mut self, size: usize, align: u64, kind: JITMemoryKind) -> io::Result<*mut u8> {
+        self.lock().allocate(size, align, kind)
+    }
+
+    unsafe fn free_memory(&mut self) {
+        // SAFETY: forwarded to the caller.
+        unsafe { JITMemoryProvider::free_memory(&mut *self.lock()) }
+    }
+
+    fn finalize(&mut self, branch_protection: BranchProtection) -> ModuleResult<()> {
+        JITMemoryProvider::finalize(&mut *self.lock(), branch_protection)
+    }
+}
+
+/// The code of an executable. Its pages are never writable and executable at once.
+pub struct Code(CodeMemory);
+
+impl Code {
+    /// The code of a module that has all definitions finalized, in its memory, and the functions of these ids, which were emitted
+    /// with the signature of `Nest`. They are valid while the code lives.
+    pub fn new(module: &JITModule, memory: CodeMemory, nests: impl Iterator<Item = FuncId>) -> (Code, Vec<Entry>) {
+        let entry = |id| {
+            let address = module.get_finalized_function(id);
+            // SAFETY: code generation gives every nest this signature and the host's C calling convention; what is read from
+            // elsewhere, by an image, is what code generation wrote there, and is known to be a nest.
+            Entry(unsafe { std::mem::transmute::<*const u8, Nest>(address) })
+        };
+        let entries = nests.map(entry).collect();
+        (Code(memory), entries)
     }
 }
 
 impl Drop for Code {
     fn drop(&mut self) {
-        // SAFETY: taken once, here; entries are only called by sessions, which hold the executable that holds `self`.
-        unsafe { ManuallyDrop::take(&mut self.module).free_memory() }
+        // SAFETY: the module is gone, or never used again; entries are only called by sessions, which hold the executable that
+        // holds `self`.
+        unsafe { self.0.free_memory() }
     }
 }
 

@@ -6,7 +6,7 @@ use crate::cut::Cut;
 use crate::float_mode::Flushing;
 use crate::image::Image;
 use crate::isa::Isa;
-use crate::memory::{self, ALIGNMENT, AlignedBytes};
+use crate::memory::{ALIGNMENT, AlignedBytes};
 use fusewright_ir::diagnostic::Diagnostic;
 use fusewright_ir::kernel::BufferId;
 use fusewright_ir::plan::{Outline, Place, Plan, Port, Step};
@@ -167,11 +167,11 @@ fn make<'a>(
     let (code_bytes, listings) = (generator.code_bytes(), std::mem::take(&mut generator.listings));
     let nests = || steps.iter().map(|(id, ..)| id.as_u32()).collect();
     let image = generator.take_image().map(|code| Image { code, nests: nests() });
-    let code = Code::new(generator.finish().map_err(CompileError::Code)?);
-    let compiled = |all: Vec<(_, Vec<BufferId>, Cut)>| -> Vec<CompiledStep> {
-        all.into_iter().map(|(id, buffers, cut)| CompiledStep { entry: code.entry(id), buffers, cut }).collect()
-    };
-    let (setup, steps) = (compiled(setup), compiled(steps));
+    let ids = setup.iter().chain(&steps).map(|(id, ..)| *id);
+    let (code, entries) = generator.finish(ids).map_err(CompileError::Code)?;
+    let all = setup.into_iter().chain(steps).zip(entries);
+    let mut setup: Vec<_> = all.map(|((_, buffers, cut), entry)| CompiledStep { entry, buffers, cut }).collect();
+    let mut steps = setup.split_off(plan.setup.len());
 
     let mut constants = AlignedBytes::zeroed(plan.constant_bytes as usize);
     let find = |port: &Port| checked(&plan, port, parameter(&port.name)?);
@@ -186,9 +186,8 @@ fn make<'a>(
         }
     }
     run_setup(&plan, &setup, &constants, find)?;
-    let outline = plan.outline();
-    drop((plan, setup));
-    memory::give_back();
+    let (outline, numbers) = plan.outline();
+    steps.iter_mut().flat_map(|step| &mut step.buffers).for_each(|buffer| *buffer = numbers[buffer]);
     Ok((Executable { plan: outline, steps, constants, code_bytes, listings, _code: code }, image))
 }
 

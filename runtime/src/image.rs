@@ -4,7 +4,6 @@
 //! in postcard's format; the constants as they lie in memory. Checksums tell damage, not malice: whoever can write the bytes
 //! can write code.
 
-use crate::code::Code;
 use crate::codegen::CodeImage;
 use crate::cut::Cut;
 use crate::executable::{CompiledStep, Executable};
@@ -123,10 +122,9 @@ fn assembled(body: &[u8], constants: AlignedBytes) -> Result<Executable, String>
     }
     let nests = steps.iter().map(|step| image.nest(step.nest)).collect::<Result<Vec<_>, _>>()?;
     let code_bytes = image.code_bytes();
-    let code = Code::new(image.load()?);
-    let compiled =
-        |(step, id): (StepImage, _)| CompiledStep { entry: code.entry(id), buffers: step.buffers, cut: step.cut };
-    let steps = steps.into_iter().zip(nests).map(compiled).collect();
+    let (code, entries) = image.load(nests.into_iter())?;
+    let compiled = |(step, entry): (StepImage, _)| CompiledStep { entry, buffers: step.buffers, cut: step.cut };
+    let steps = steps.into_iter().zip(entries).map(compiled).collect();
     Ok(Executable { plan, steps, constants, code_bytes, listings: Vec::new(), _code: code })
 }
 

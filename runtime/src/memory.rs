@@ -3,6 +3,8 @@
 use fusewright_ir::tensor::Data;
 use memmap2::{MmapMut, MmapRaw};
 use std::alloc::{Layout, handle_alloc_error};
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+use std::mem::MaybeUninit;
 
 /// Every buffer begins at a multiple of this: the width of a cache line and of the widest vector.
 pub const ALIGNMENT: usize = 64;
@@ -74,13 +76,49 @@ impl AlignedBytes {
 /// function for it: a compilation frees several MiB in small pieces, and a session may live for long.
 pub fn give_back() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    {
-        unsafe extern "C" {
-            /// malloc_trim(3)
-            fn malloc_trim(pad: usize) -> i32;
-        }
-        // SAFETY: a function of glibc, which the standard library links; it takes the allocator's own locks and touches
-        // nothing that is in use.
-        unsafe { malloc_trim(0) };
+    // SAFETY: it takes the allocator's own locks and touches nothing that is in use.
+    unsafe {
+        libc::malloc_trim(0);
     }
+}
+
+/// As [`give_back`], on a thread of its own: also what is free behind all that its allocator holds, which `malloc_trim` leaves, 128
+/// KiB or more. A thread that has ended leaves what it allocated from to the next one.
+pub fn give_back_all() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        /// Less than what glibc asks the system for by itself, so that it comes from behind the last block, in the end.
+        const BLOCK: usize = 120 << 10;
+        /// Of so many that were never touched the last is behind all that was.
+        const UNTOUCHED: usize = 32;
+        /// 240 MiB.
+        const MOST: usize = 2048;
+        let mut blocks: Vec<Vec<u8>> = Vec::new();
+        let mut untouched = 0;
+        while untouched < UNTOUCHED && blocks.len() < MOST {
+            let mut block = Vec::new();
+            // A process with little space is none that keeps much.
+            if block.try_reserve_exact(BLOCK).is_err() {
+                break;
+            }
+            untouched = if is_touched(block.spare_capacity_mut()) { 0 } else { untouched + 1 };
+            blocks.push(block);
+        }
+        let _last = blocks.pop();
+        // What is free is now before something.
+        drop(blocks);
+        give_back();
+    }
+}
+
+/// Whether some whole page of a block is in memory.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn is_touched(block: &[MaybeUninit<u8>]) -> bool {
+    const PAGE: usize = 4096;
+    let shift = block.as_ptr().align_offset(PAGE);
+    let mut pages = vec![0u8; block.len().saturating_sub(shift) / PAGE];
+    let begin = block.as_ptr().wrapping_add(shift).cast_mut().cast();
+    // SAFETY: it writes a byte for each page, and fewer where pages are larger.
+    let status = unsafe { libc::mincore(begin, pages.len() * PAGE, pages.as_mut_ptr()) };
+    status == 0 && pages.iter().any(|page| page & 1 == 1)
 }

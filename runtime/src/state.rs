@@ -43,8 +43,23 @@ impl fmt::Display for StateError {
 impl std::error::Error for StateError {}
 
 impl State {
-    /// Memory for the state of a plan, all 0.
+    /// The state of a plan, all 0.
     pub fn new(plan: &Outline) -> State {
+        State::within(plan, AlignedBytes::zeroed)
+    }
+
+    /// The state of a plan in memory that [`State::into_memory`] gave of an equal plan's.
+    ///
+    /// # Panics
+    /// If it is of another length.
+    pub fn with_memory(plan: &Outline, memory: AlignedBytes) -> State {
+        State::within(plan, |bytes| {
+            assert_eq!(memory.bytes().len(), bytes, "the memory of another plan's state");
+            memory
+        })
+    }
+
+    fn within(plan: &Outline, memory: impl FnOnce(usize) -> AlignedBytes) -> State {
         static NUMBERS: AtomicU64 = AtomicU64::new(0);
         let (mut slots, mut offset) = (BTreeMap::new(), 0);
         for state in &plan.states {
@@ -53,7 +68,12 @@ impl State {
             slots.insert(state.name.clone(), Slot { offset, dtype: buffer.dtype, dims, layout });
             offset += (buffer.bytes() as usize).next_multiple_of(ALIGNMENT);
         }
-        State { bytes: AlignedBytes::zeroed(offset), slots, number: NUMBERS.fetch_add(1, Ordering::Relaxed) }
+        State { bytes: memory(offset), slots, number: NUMBERS.fetch_add(1, Ordering::Relaxed) }
+    }
+
+    /// The tensors alone, as they lie.
+    pub fn into_memory(self) -> AlignedBytes {
+        self.bytes
     }
 
     /// The bytes that it takes.

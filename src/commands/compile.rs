@@ -6,6 +6,7 @@ use super::table::{Table, bytes, grouped};
 use super::{dot, html};
 use clap::{Args, ValueEnum};
 use fusewright::data::files;
+use fusewright::ir::Graph;
 use fusewright::ir::kernel::BufferId;
 use fusewright::ir::plan::{Layout, Outline, Place, Plan, Step, Vector};
 use fusewright::{Compilation, Details, Isa, Model, Options, Planned, pass_names};
@@ -131,11 +132,12 @@ impl Compile {
         }
         if let Some(path) = &self.html {
             let title = title(&model, &self.model.model);
-            let text = html::network::page(&title, &planned, &stages);
+            let text = html::network::page(&title, &executable.graph(&bindings)?, &planned, &stages);
             files::write(path, |file| file.write_all(text.as_bytes()))?;
         }
         if self.json {
-            return json(out, title(&model, &self.model.model), &planned, &stages);
+            let graph = executable.graph(&bindings)?;
+            return json(out, title(&model, &self.model.model), &graph, &planned, &stages);
         }
         if let Some(pass) = &self.after {
             let dump = planned.compilation.dumps.iter().find(|(name, _)| name == pass);
@@ -166,13 +168,19 @@ fn title(model: &Model, path: &std::path::Path) -> String {
     }
 }
 
-fn json(out: &mut Output, model: String, planned: &Planned, stages: &[(&str, Duration)]) -> Result<(), Failure> {
+fn json(
+    out: &mut Output,
+    model: String,
+    graph: &Graph,
+    planned: &Planned,
+    stages: &[(&str, Duration)],
+) -> Result<(), Failure> {
     let plan = planned.executable.plan();
     let ms = |duration: &Duration| duration.as_secs_f64() * 1e3;
     out.json(&Json {
         model,
         kernels: plan.steps.len(),
-        operations: super::summary::layers(&planned.compilation.graph).len(),
+        operations: super::summary::layers(graph).len(),
         arena_bytes: plan.arena_bytes,
         lower_bound_bytes: plan.lower_bound_bytes,
         unplanned_bytes: plan.unplanned_bytes,

@@ -129,7 +129,7 @@ impl Summary {
             let constants = bytes(plan.constant_bytes);
             writeln!(out, "constants      {constants} as packed and transformed for one batch size")?;
             writeln!(out, "arena          {} for it", bytes(plan.arena_bytes))?;
-            if let Some(text) = repeated(&plan.outline()) {
+            if let Some(text) = repeated(&plan.outline().0) {
                 writeln!(out, "repeated       {text}")?;
             }
         }

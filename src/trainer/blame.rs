@@ -1,6 +1,6 @@
 //! Which layer made a loss that is not finite: the step is done again by the evaluator, layer by layer.
 
-use super::{Kind, Trainer};
+use super::Trainer;
 use crate::error::Error;
 use crate::ir::evaluate::evaluate_with;
 use crate::ir::ops::Op;
@@ -14,11 +14,8 @@ impl Trainer {
         let fault = Diagnostic::new(title).expected("a finite loss");
         let help = "try a lower learning rate, or `clip: Norm(1.0)`; parameters are as they were before the step";
         let mut fault = fault.help(help);
-        let Some(running) = self.running.iter().find(|running| running.kind == Kind::Step && running.takes(inputs))
-        else {
-            return fault.into();
-        };
-        let graph = &running.compilation.graph;
+        // It was made before, of the same recipe and sizes, and is not kept for this.
+        let Ok(graph) = self.recipe.step(&self.sizes_of(inputs), &self.length) else { return fault.into() };
         let mut given: BTreeMap<String, Array> =
             inputs.iter().map(|(name, tensor)| (name.to_string(), tensor.to_array())).collect();
         for (_, node) in graph.nodes().filter(|(_, node)| matches!(node.op, Op::Parameter(_))) {
@@ -28,7 +25,7 @@ impl Trainer {
         }
         let is_finite = |x: &f64| x.abs() <= f64::from(f32::MAX);
         let mut first = None;
-        evaluate_with(graph, &given, |id, values| {
+        evaluate_with(&graph, &given, |id, values| {
             if first.is_none() && !values.iter().all(|value| value.data.iter().all(is_finite)) {
                 first = Some(id);
             }

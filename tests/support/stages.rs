@@ -249,7 +249,7 @@ fn planned(stage: &str, plan: &Plan, given: &BTreeMap<String, Array>) -> Check<R
             let value = results.remove(&name).expect("every output has a value");
             (name, value)
         };
-        Ok(names(&plan.outline()).into_iter().map(result).collect())
+        Ok(names(&plan.outline().0).into_iter().map(result).collect())
     })
 }
 

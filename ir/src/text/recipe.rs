@@ -9,6 +9,7 @@ use crate::ops::{LAYERS, Mismatch, Op, layer_kind};
 use crate::recipe::{Clip, Data, Metric, Network, Objective, Optimizer, Rate, Recipe, Schedule, Source};
 use serde::Deserialize;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// A file that says how a network is trained.
 const RECIPE: Form = Form {
@@ -155,7 +156,7 @@ impl<'v> Reader<'v> {
                 check_path(&RECIPE, "model", file, &field.value, &mut self.faults).then(|| Network::File(file.clone()))
             }
             Kind::Struct(..) => match read_inline(path, text, &field.value) {
-                Ok(model) => Some(Network::Inline(Box::new(model))),
+                Ok(model) => Some(Network::Inline(Arc::new(model))),
                 Err(faults) => {
                     self.inner.include(Err(faults));
                     None

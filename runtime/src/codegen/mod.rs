@@ -10,6 +10,7 @@ mod module;
 mod nest;
 mod scalar;
 
+use crate::code::{Code, Entry};
 use crate::isa::Isa;
 use cranelift_codegen::Context;
 use cranelift_codegen::ir::{AbiParam, InstBuilder, Signature, types};
@@ -188,13 +189,12 @@ impl Generator {
         self.module.take_image()
     }
 
-    /// The module with all functions ready to be called.
+    /// The code, and the nests of these ids.
     ///
     /// # Errors
     /// Where the code cannot be made executable.
-    pub fn finish(mut self) -> Result<JITModule, String> {
-        self.module.jit.finalize_definitions().map_err(described)?;
-        Ok(self.module.jit)
+    pub fn finish(self, nests: impl Iterator<Item = FuncId>) -> Result<(Code, Vec<Entry>), String> {
+        self.module.finish(nests)
     }
 }
 

@@ -1,11 +1,12 @@
 //! The JIT module that functions and tables are put in, and the same without addresses, where that is to be kept.
 
+use crate::code::{Code, CodeMemory, Entry};
 use cranelift_codegen::binemit::Reloc;
 use cranelift_codegen::ir::LibCall;
 use cranelift_codegen::isa::OwnedTargetIsa;
 use cranelift_codegen::settings::{self, Configurable};
 use cranelift_codegen::{CodegenError, Context};
-use cranelift_jit::{ArenaMemoryProvider, JITBuilder, JITModule};
+use cranelift_jit::{JITBuilder, JITModule};
 use cranelift_module::{
     DataDescription, DataId, FuncId, Module, ModuleError, ModuleReloc, ModuleRelocTarget, default_libcall_names,
 };
@@ -16,6 +17,7 @@ use std::borrow::Cow;
 pub struct CodeModule {
     /// Where functions are declared; they are defined by the methods here.
     pub jit: JITModule,
+    memory: CodeMemory,
     image: Option<CodeImage<'static>>,
 }
 
@@ -104,9 +106,9 @@ impl CodeModule {
     pub fn new(verify: bool, keep: bool) -> Result<CodeModule, String> {
         let mut builder = JITBuilder::with_isa(target(verify)?, default_libcall_names());
         // One reservation keeps all functions within reach of each other's calls.
-        let memory = ArenaMemoryProvider::new_with_size(RESERVATION).map_err(|error| error.to_string())?;
-        builder.memory_provider(Box::new(memory));
-        Ok(CodeModule { jit: JITModule::new(builder), image: keep.then(CodeImage::default) })
+        let memory = CodeMemory::reserve(RESERVATION)?;
+        builder.memory_provider(Box::new(memory.clone()));
+        Ok(CodeModule { jit: JITModule::new(builder), memory, image: keep.then(CodeImage::default) })
     }
 
     /// Compiles what `context` holds.
@@ -151,6 +153,15 @@ impl CodeModule {
         data.set_align(TABLE_ALIGNMENT);
         self.jit.define_data(id, &data).map_err(described)?;
         Ok(id)
+    }
+
+    /// The code, and the nests of these ids.
+    ///
+    /// # Errors
+    /// Where it cannot be made executable.
+    pub fn finish(mut self, nests: impl Iterator<Item = FuncId>) -> Result<(Code, Vec<Entry>), String> {
+        self.jit.finalize_definitions().map_err(described)?;
+        Ok(Code::new(&self.jit, self.memory, nests))
     }
 
     /// The image of all that was defined, where it was kept.
@@ -219,11 +230,11 @@ impl CodeImage<'_> {
         }
     }
 
-    /// A module with these functions, ready to be called.
+    /// The code with these functions, and the nests of these ids.
     ///
     /// # Errors
     /// Where the image is not consistent, or there is no memory for it.
-    pub fn load(&self) -> Result<JITModule, String> {
+    pub fn load(&self, nests: impl Iterator<Item = FuncId>) -> Result<(Code, Vec<Entry>), String> {
         self.check()?;
         let mut module = CodeModule::new(false, false)?;
         // Defined from bytes: nothing asks for what they take.
@@ -244,8 +255,7 @@ impl CodeImage<'_> {
         for Table(bytes) in &self.tables {
             module.table(bytes.to_vec().into())?;
         }
-        module.jit.finalize_definitions().map_err(described)?;
-        Ok(module.jit)
+        module.finish(nests)
     }
 
     /// Whether all numbers name something that is there.
@@ -336,7 +346,7 @@ mod tests {
 
     #[test]
     fn what_names_nothing_is_refused() {
-        assert!(image().load().is_ok());
+        assert!(image().load([].into_iter()).is_ok());
         let cases: &[Spoil] = &[
             |image| image.functions[0].alignment = 0,
             |image| image.functions[0].alignment = 24,
@@ -355,11 +365,15 @@ mod tests {
         for (number, spoil) in cases.iter().enumerate() {
             let mut image = image();
             spoil(&mut image);
-            assert_eq!(image.load().err().as_deref(), Some("function 0 is not consistent"), "case {number}");
+            assert_eq!(
+                image.load([].into_iter()).err().as_deref(),
+                Some("function 0 is not consistent"),
+                "case {number}"
+            );
         }
         let mut image = image();
         image.functions[0].relocations[0] =
             Relocation { offset: 0, kind: 0, target: Target::Library("magic".to_string()), addend: 0 };
-        assert_eq!(image.load().err().as_deref(), Some("no function `magic`"));
+        assert_eq!(image.load([].into_iter()).err().as_deref(), Some("no function `magic`"));
     }
 }

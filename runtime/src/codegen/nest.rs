@@ -190,8 +190,12 @@ impl Emitter<'_, '_> {
         let extent = self.recipe.kernel.outer[axis.0 as usize];
         let step = self.step(axis);
         let whole = extent / step * step;
-        let ends = self.edges.ends(axis, extent, step);
-        let first = ends.first.max(usize::from(self.again == Some(axis) && whole > 0)) * step;
+        let mut ends = self.edges.ends(axis, extent, step);
+        if self.again == Some(axis) {
+            let tiles = whole / step;
+            (ends.first, ends.last) = (tiles.min(1), build::TILES_AHEAD.min(tiles.saturating_sub(1)));
+        }
+        let first = ends.first * step;
         Partition { extent, step, whole, middle: first..(whole - ends.last * step).max(first) }
     }
 
@@ -216,7 +220,13 @@ impl Emitter<'_, '_> {
         self.tile[axis.0 as usize] = points;
         self.starts[axis.0 as usize] = Starts::at(start);
         if self.again == Some(axis) {
-            self.gather = Some(if start == 0 { Gather::Keep } else { Gather::Again });
+            let extent = self.recipe.kernel.outer[axis.0 as usize];
+            let is_ahead = start + (build::TILES_AHEAD + 1) * points > extent;
+            self.gather = Some(match start {
+                0 => Gather::Keep,
+                _ if is_ahead => Gather::Ahead,
+                _ => Gather::Again,
+            });
         }
         self.outer(rest);
     }

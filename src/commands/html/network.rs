@@ -5,14 +5,15 @@ use crate::commands::compile::details;
 use crate::commands::summary::layers;
 use crate::commands::table::bytes;
 use fusewright::Planned;
+use fusewright::ir::Graph;
 use std::time::Duration;
 
 /// The page; `stages` are those of compiling, reading the model included.
-pub fn page(title: &str, planned: &Planned, stages: &[(&str, Duration)]) -> String {
+pub fn page(title: &str, graph: &Graph, planned: &Planned, stages: &[(&str, Duration)]) -> String {
     let plan = &details(&planned.compilation).plan;
     let total: Duration = stages.iter().map(|(_, time)| *time).sum();
     let tiles = [
-        ("operations", layers(&planned.compilation.graph).len().to_string()),
+        ("operations", layers(graph).len().to_string()),
         ("kernels", plan.steps.len().to_string()),
         ("arena", bytes(plan.arena_bytes)),
         ("lower bound", bytes(plan.lower_bound_bytes)),

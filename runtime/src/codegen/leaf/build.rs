@@ -59,7 +59,12 @@ pub enum Gather {
     Keep,
     /// Reads what was kept.
     Again,
+    /// Reads what was kept, and asks for what the nest gathers next, at the lanes behind these.
+    Ahead,
 }
+
+/// The tiles that share in that: the last along their loop.
+pub const TILES_AHEAD: usize = 4;
 
 /// The points of a tile along each outer axis; 1 along most.
 pub type Tile = SmallVec<[usize; 6]>;

@@ -2,7 +2,7 @@
 
 use super::forms::Linear;
 use super::values::bits_of;
-use super::{Base, Builder, Gather, Parameter, Point, Position, Value};
+use super::{Base, Builder, Gather, Parameter, Point, Position, TILES_AHEAD, Value};
 use crate::codegen::leaf::{Access, Address, Lanes, LoopId, Vector};
 use fusewright_ir::kernel::{Affine, Axis, BufferId, Index, Literal, ScalarId};
 use fusewright_ir::plan;
@@ -249,7 +249,12 @@ impl Builder<'_> {
     pub(super) fn load_gathered(&mut self, gather: Gather, form: &Linear, buffer: BufferId, point: &Point) -> Vector {
         let access = Access::Vector { lanes: Lanes::first(self.used_lanes(point)) };
         let kept = self.kept(point);
-        if gather == Gather::Again {
+        let lane = self.lane.0 as usize;
+        let is_followed = self.tile[lane] == self.recipe.schedule.tile_size(self.lane);
+        if gather == Gather::Ahead && point[lane] == 0 && is_followed {
+            self.ask_ahead(form, buffer, point);
+        }
+        if gather != Gather::Keep {
             return self.writer.load(kept, access);
         }
         let from = self.address(form, buffer, point);
@@ -260,6 +265,22 @@ impl Builder<'_> {
         let vector = self.writer.load(from, access);
         self.writer.store(vector, kept, access, false);
         vector
+    }
+
+    /// Asks for a part of the row that is gathered next: the tiles that do so take turns along its bytes.
+    fn ask_ahead(&mut self, form: &Linear, buffer: BufferId, point: &Point) {
+        let schedule = &self.recipe.schedule;
+        let (_, gathered) = self.gather.as_ref().expect("something is gathered");
+        let again = gathered.again;
+        let (bytes, step) = (4 * schedule.tile_size(self.lane), schedule.tile_size(again));
+        let first = (self.recipe.kernel.outer[again.0 as usize] / step).saturating_sub(TILES_AHEAD) * step;
+        let a_point = bytes / (TILES_AHEAD * step);
+        let here = self.address(form, buffer, point);
+        let mut parameter = self.parameters[here.base].clone();
+        parameter.terms.push((again, a_point as i64));
+        parameter.terms.sort();
+        let base = self.parameter(parameter);
+        self.writer.prefetch(Address { base, offset: here.offset + bytes as i64 - (first * a_point) as i64, ..here });
     }
 
     /// Where in scratch the lanes at a point are kept.
