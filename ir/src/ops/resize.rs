@@ -263,7 +263,9 @@ fn blend(k: &mut KernelBuilder, from: &Operand, at: &[Index], rest: &[(Affine, f
 /// All combinations of one of each list, the last changing first.
 fn combinations<T: Clone>(lists: &[Vec<T>]) -> Vec<Vec<T>> {
     lists.iter().fold(vec![Vec::new()], |all, list| {
-        all.iter().flat_map(|some| list.iter().map(|item| [some.as_slice(), &[item.clone()]].concat())).collect()
+        all.iter()
+            .flat_map(|some| list.iter().map(|item| [some.as_slice(), std::slice::from_ref(item)].concat()))
+            .collect()
     })
 }
 
