@@ -6,8 +6,15 @@
 
 use crate::merge;
 use fusewright_ir::kernel::{BufferId, Kernel, NamedKernel, Program, Role, Scalar};
+use fusewright_ir::plan::access::plain;
+use fusewright_ir::tensor::DType;
 use smallvec::SmallVec;
 use std::cmp::Reverse;
+
+/// Whether elements of a type are 32 bits of a vector.
+fn is_word(dtype: DType) -> bool {
+    matches!(dtype, DType::F32 | DType::I32 | DType::U32)
+}
 
 /// Why two kernels were joined or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -232,7 +239,13 @@ impl Fusion {
         let keep = |buffer: BufferId| self.is_output(buffer) || self.readers(buffer).len() > 1;
         // What is written piece by piece is far apart in memory, and a contraction has registers for one result only.
         let spreads = !first.folds.is_empty() && pieces(second) > 1;
+        let holds =
+            |kernel: &Kernel| kernel.stores.iter().all(|store| is_word(self.program.buffer(store.buffer).dtype));
         let reason = match merge::into_stores(first, second, buffer, keep) {
+            // A fold would be done element by element for it.
+            Ok(_) if !first.folds.is_empty() && holds(first) && !holds(second) => {
+                "the consumer stores what vectors do not hold"
+            }
             Ok(_) if spreads => "the consumer writes several pieces of one value",
             Ok(joined) => return Ok(Way::Stores(joined)),
             Err(reason) => reason,
@@ -250,7 +263,21 @@ impl Fusion {
         if n_operations > 0 && reads_again(&self.program, second, buffer) {
             return Err("the consumer reads each element many times");
         }
+        if self.looks_up_again(producer, consumer, buffer) {
+            return Err("the consumer reads each element many times, and finds it in a table");
+        }
         merge::into_loads(first, second, buffer).map(Way::Loads)
+    }
+
+    /// Whether a fold of the consumer would look up each element that it reads, many times: tables have no place in vectors.
+    fn looks_up_again(&self, producer: usize, consumer: usize, buffer: BufferId) -> bool {
+        let (first, second) = (self.kernel(producer), self.kernel(consumer));
+        let is_plain = |scalar: &Scalar| match scalar {
+            Scalar::Load { at, .. } => at.iter().all(|index| plain(index).is_some()),
+            _ => true,
+        };
+        let looks_up = first.live().into_iter().any(|id| !is_plain(first.body.get(id)));
+        looks_up && !second.folds.is_empty() && reads_again(&self.program, second, buffer)
     }
 
     /// Whether a kernel only moves elements, and all that read its result can read where it reads: a flatten before a
@@ -259,7 +286,10 @@ impl Fusion {
         let ([store], 0) = (self.kernel(view).stores.as_slice(), self.operations[view]) else { return false };
         let readers = self.readers(store.buffer);
         let reduces = |reader: usize| !self.kernel(reader).folds.is_empty();
-        let absorbs = |reader: usize| merge::into_loads(self.kernel(view), self.kernel(reader), store.buffer).is_ok();
+        let absorbs = |reader: usize| {
+            !self.looks_up_again(view, reader, store.buffer)
+                && merge::into_loads(self.kernel(view), self.kernel(reader), store.buffer).is_ok()
+        };
         !self.is_output(store.buffer)
             && !readers.is_empty()
             && self.writers(store.buffer).len() == 1

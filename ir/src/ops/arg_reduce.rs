@@ -4,7 +4,7 @@ use super::common::{FoldNest, expect_number, groups, reduced_shape};
 use super::conv::is_default;
 use super::reshape::axis_of;
 use super::*;
-use crate::kernel::FoldKind;
+use crate::kernel::{Affine, BinaryOp, CompareOp, FoldKind, KernelBuilder, ScalarId};
 
 /// The place of the greatest or least element along `dim`, or in the flattened tensor, as i64: the first of equals, and
 /// the first NaN before all.
@@ -32,7 +32,37 @@ fn read(fields: &Value, least: bool) -> Result<Op, FieldError> {
     Ok(Op::ArgReduce(ArgReduce { least, ..crate::text::read(fields)? }))
 }
 
+/// Places that f32 holds.
+const MOST_PLACES: usize = 1 << 24;
+
+/// The kernel that makes i64 of places that are f32.
+fn whole_numbers(from: &Operand, to: &Operand) -> Kernel {
+    let mut k = KernelBuilder::new(&to.dims);
+    let axes = k.outer_axes();
+    let place = k.load(from, axes.clone());
+    let place = k.cast(DType::I64, place);
+    k.store(to, axes, place);
+    k.finish()
+}
+
 impl ArgReduce {
+    /// Folds `x` to its greatest or least, then the places of all that are equal to that, or NaN, to the first: vectors can do both,
+    /// where one fold of pairs is done element by element.
+    fn first_place(&self, k: &mut KernelBuilder, inner: &[usize], x: ScalarId, n: usize) {
+        let best = k.fold(if self.least { FoldKind::Min } else { FoldKind::Max }, inner, x);
+        let (is_best, is_nan) = (k.compare(CompareOp::Eq, x, best), k.compare(CompareOp::Ne, x, x));
+        let is_place = k.binary(BinaryOp::Or, is_best, is_nan);
+        let place = inner
+            .iter()
+            .enumerate()
+            .fold(Affine::constant(0), |place, (i, &extent)| place * extent as i64 + k.inner(i));
+        let place = k.position(place);
+        let place = k.cast(DType::F32, place);
+        let behind = k.number(n as f64);
+        let place = k.select(is_place, place, behind);
+        k.fold(FoldKind::Min, inner, place);
+    }
+
     fn over(&self, rank: usize) -> Result<Vec<bool>, Mismatch> {
         let dim = self.dim.map(|dim| axis_of(dim, rank, "dim")).transpose()?;
         Ok((0..rank).map(|axis| dim.is_none_or(|dim| axis == dim)).collect())
@@ -63,6 +93,16 @@ impl OpSpec for ArgReduce {
         let (input, out) = (&site.inputs[0], &site.outputs[0]);
         let over = self.over(input.dims.len()).expect("verified: the axis exists");
         let FoldNest { mut k, inner, at, to } = FoldNest::new(&input.dims, &over, self.keepdim);
+        let n: usize = inner.iter().product();
+        if input.dtype == DType::F32 && (1..=MOST_PLACES).contains(&n) {
+            let (from, out) = (input.clone(), out.clone());
+            let between = site.temporary(DType::F32, &out.dims);
+            let x = k.load(&from, at);
+            self.first_place(&mut k, &inner, x, n);
+            let place = k.folded(0);
+            k.store(&between, to, place);
+            return vec![k.finish(), whole_numbers(&between, &out)];
+        }
         let x = k.load(input, at);
         k.fold(if self.least { FoldKind::ArgMin } else { FoldKind::ArgMax }, &inner, x);
         let place = k.folded(1);

@@ -141,13 +141,13 @@ struct Phase {
 }
 
 impl Phase {
-    /// Greater strides than this would make many kernels of few elements each.
-    const MOST_STRIDE: usize = 4;
+    /// More kernels than this are not made of a layer.
+    const MOST: usize = 64;
 
-    /// All elements of an axis of this length.
-    fn all(spread: &Spread, length: usize) -> Vec<Phase> {
+    /// All elements of an axis of this length, in `most` phases at most: else in one, whose indices have divisors.
+    fn all(spread: &Spread, length: usize, most: usize) -> Vec<Phase> {
         let whole = Phase { first: 0, step: 1, length, first_tap: 0, tap_step: 1, taps: spread.kernel };
-        if spread.stride > Phase::MOST_STRIDE {
+        if spread.stride.min(length) > most {
             return vec![whole];
         }
         // Taps so far apart reach the same elements.
@@ -249,9 +249,9 @@ impl OpSpec for ConvTranspose {
         let in_group = image.dims[batch] / groups;
 
         // Along each axis the elements that the same taps reach: one kernel for each choice of them.
-        let phases = spreads.iter().zip(&out.dims[batch + 1..]).map(|(spread, &length)| Phase::all(spread, length));
         let mut choices: Vec<Vec<Phase>> = vec![Vec::new()];
-        for phases in phases {
+        for (spread, &length) in spreads.iter().zip(&out.dims[batch + 1..]) {
+            let phases = Phase::all(spread, length, Phase::MOST / choices.len());
             let longer = |choice: Vec<Phase>| {
                 phases.iter().map(move |&phase| choice.iter().copied().chain([phase]).collect::<Vec<Phase>>())
             };

@@ -4,7 +4,7 @@ use super::conv::{is_default, is_ones, ones};
 use super::window::{Padding, PerAxis, Slide, image, pixels, slides, verified};
 use super::*;
 use crate::Dim;
-use crate::kernel::{FoldKind, KernelBuilder, Literal};
+use crate::kernel::{FoldKind, Index, KernelBuilder, Literal};
 use crate::tensor::points;
 
 /// Image `[batch, channels, spatial...]` (or without the batch); the greatest element of each window. Elements of the
@@ -67,6 +67,42 @@ impl MaxPool {
     }
 }
 
+/// Whether the greatest along one axis after the other takes less than half of what whole windows take, with what is written
+/// and read between.
+fn pays_axis_by_axis(from: &[usize], to: &[usize], slides: &[Slide]) -> bool {
+    let windows: usize = to.iter().zip(slides).map(|(n, slide)| n * slide.kernel).product();
+    // The last axis first.
+    let pass = |axis: usize| {
+        let results: usize = from[..axis].iter().chain(&to[axis..]).product();
+        results * (slides[axis].kernel + if axis == 0 { 0 } else { 2 })
+    };
+    2 * (0..slides.len()).map(pass).sum::<usize>() <= windows
+}
+
+/// One kernel an axis, the last axis first.
+fn axis_by_axis(site: &mut Site, plain: usize, slides: &[Slide]) -> Vec<Kernel> {
+    let mut from = site.inputs[0].clone();
+    let mut kernels = Vec::new();
+    for (axis, slide) in slides.iter().enumerate().rev() {
+        let mut dims = from.dims.clone();
+        dims[plain + axis] = site.outputs[0].dims[plain + axis];
+        let to = match axis {
+            0 => site.outputs[0].clone(),
+            _ => site.temporary(from.dtype, &dims),
+        };
+        let mut k = KernelBuilder::new(&dims);
+        let axes = k.outer_axes();
+        let mut at: Vec<Index> = axes.iter().map(|&axis| axis.into()).collect();
+        at[plain + axis] = slide.place(axes[plain + axis], k.inner(0)).into();
+        let pixel = k.load_or(&from, at, Literal::of(from.dtype, f64::NEG_INFINITY));
+        let greatest = k.fold(FoldKind::Max, &[slide.kernel], pixel);
+        k.store(&to, axes, greatest);
+        kernels.push(k.finish());
+        from = to;
+    }
+    kernels
+}
+
 impl OpSpec for MaxPool {
     fn name(&self) -> &'static str {
         ["MaxPool1d", "MaxPool2d", "MaxPool3d"][self.spatial - 1]
@@ -95,6 +131,10 @@ impl OpSpec for MaxPool {
         let (image, out) = (&site.inputs[0], &site.outputs[0]);
         let plain = out.dims.len() - self.spatial;
         let slides = self.verified_slides(&image.dims[plain..]);
+        if !self.indices && pays_axis_by_axis(&image.dims[plain..], &out.dims[plain..], &slides) {
+            return axis_by_axis(site, plain, &slides);
+        }
+        let (image, out) = (&site.inputs[0], &site.outputs[0]);
         let mut k = KernelBuilder::new(&out.dims);
         let axes = k.outer_axes();
         let at = pixels(&k, &axes, &slides);

@@ -59,6 +59,73 @@ impl PadMode {
     }
 }
 
+/// Places of the output along one axis that are copies of places in equal steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Run {
+    to: usize,
+    count: usize,
+    from: i64,
+    step: i64,
+}
+
+impl Run {
+    /// All of an axis whose places are copies of those in `sources`.
+    fn all(sources: &[i64]) -> Vec<Run> {
+        let mut runs: Vec<Run> = Vec::new();
+        for (to, &from) in sources.iter().enumerate() {
+            match runs.last_mut() {
+                Some(run) if run.count == 1 && (from - run.from).abs() <= 1 => {
+                    (run.count, run.step) = (2, from - run.from);
+                }
+                Some(run) if run.count > 1 && from == run.from + run.count as i64 * run.step => run.count += 1,
+                _ => runs.push(Run { to, count: 1, from, step: 0 }),
+            }
+        }
+        runs
+    }
+}
+
+/// More kernels than this are not made of a layer.
+const MOST_COPIES: usize = 27;
+
+/// One kernel for each choice of a run along each axis.
+fn copy_runs(input: &Operand, out: &Operand, runs: &[Vec<Run>]) -> Vec<Kernel> {
+    let mut choices: Vec<Vec<Run>> = vec![Vec::new()];
+    for along in runs {
+        let longer = |choice: &Vec<Run>| -> Vec<Vec<Run>> {
+            along.iter().map(|&run| choice.iter().copied().chain([run]).collect()).collect()
+        };
+        choices = choices.iter().flat_map(longer).collect();
+    }
+    let kernel = |choice: Vec<Run>| {
+        let mut k = KernelBuilder::new(&choice.iter().map(|run| run.count).collect::<Vec<usize>>());
+        let axes = k.outer_axes();
+        let along = || choice.iter().zip(&axes);
+        let from: Vec<Index> = along().map(|(run, &axis)| (axis * run.step + run.from).into()).collect();
+        let to: Vec<Index> = along().map(|(run, &axis)| (axis + run.to as i64).into()).collect();
+        let value = k.load(input, from);
+        k.store(out, to, value);
+        k.finish()
+    };
+    choices.into_iter().map(kernel).collect()
+}
+
+impl Pad {
+    /// The runs along each axis, where there is no constant, and there are few of them.
+    fn runs(&self, from: &[usize], to: &[usize]) -> Option<Vec<Vec<Run>>> {
+        let plain = from.len() - self.padding.len();
+        let whole = |&length: &usize| vec![Run { to: 0, count: length, from: 0, step: 1 }];
+        let padded = self.padding.iter().enumerate().map(|(i, &(before, _))| {
+            let length = from[plain + i] as i64;
+            let places = (0..to[plain + i] as i64).map(|place| place - i64::from(before));
+            Run::all(&places.map(|place| self.mode.source(place, length).unwrap_or(-1)).collect::<Vec<i64>>())
+        });
+        let runs: Vec<Vec<Run>> = from[..plain].iter().map(whole).chain(padded).collect();
+        let n: usize = runs.iter().map(Vec::len).product();
+        (self.mode != PadMode::Constant && (2..=MOST_COPIES).contains(&n)).then_some(runs)
+    }
+}
+
 fn zero() -> Real {
     Real(0.0)
 }
@@ -126,6 +193,9 @@ impl OpSpec for Pad {
 
     fn lower(&self, site: &mut Site) -> Vec<Kernel> {
         let (input, out) = (&site.inputs[0], &site.outputs[0]);
+        if let Some(runs) = self.runs(&input.dims, &out.dims) {
+            return copy_runs(input, out, &runs);
+        }
         let plain = input.dims.len() - self.padding.len();
         let mut k = KernelBuilder::new(&out.dims);
         let axes = k.outer_axes();
@@ -215,6 +285,17 @@ mod tests {
             assert_eq!(infer(&pad(&around, mode), image.clone()).unwrap(), "f32[N, 3, H + 3, 12]");
         }
         assert_eq!(infer(&pad(&[(0, -1)], PadMode::Constant), image).unwrap(), "f32[N, 3, H, 4]");
+    }
+
+    #[test]
+    fn sources_are_runs() {
+        let runs = |sources: &[i64]| -> Vec<(i64, i64, usize)> {
+            Run::all(sources).iter().map(|run| (run.from, run.step, run.count)).collect()
+        };
+        assert_eq!(runs(&[2, 1, 0, 1, 2, 3, 2, 1]), [(2, -1, 3), (1, 1, 3), (2, -1, 2)]);
+        assert_eq!(runs(&[0, 0, 0, 1, 2, 3, 3]), [(0, 0, 3), (1, 1, 3), (3, 0, 1)]);
+        assert_eq!(runs(&[3, 0, 1, 2, 3, 0]), [(3, 0, 1), (0, 1, 4), (0, 0, 1)]);
+        assert!(runs(&[]).is_empty());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::conv::is_default;
 use super::window::{PerAxis, positive};
 use super::*;
 use crate::Dim;
-use crate::kernel::{Axis, BinaryOp, Index, KernelBuilder, Literal, ScalarId};
+use crate::kernel::{Affine, Axis, BinaryOp, Index, KernelBuilder, Literal, ScalarId};
 use crate::tensor::{DType, points};
 
 /// `[batch, channels, spatial...]` with 1 to 3 spatial axes to `[batch, channels, sizes...]`; either `size` or
@@ -197,6 +197,99 @@ impl Step {
     }
 }
 
+/// Pixels of the output along one axis that are made alike of neighbours: with a step of the place each moves by `step`.
+#[derive(Clone, Debug)]
+struct Piece {
+    /// Places.
+    count: usize,
+    /// The first pixel of the input and of the output, and pixels of the output from one place to the next.
+    from: usize,
+    to: usize,
+    step: usize,
+    /// For each pixel of the output at a place the share of the next pixel of the input.
+    shares: Vec<f64>,
+}
+
+/// More pixels of the output at a place than this are not made by one kernel.
+const MOST_PIXELS: usize = 16;
+
+impl Step {
+    /// The pieces of the axis, where it grows by a whole factor; first of all the one with most places.
+    fn pieces(&self, mode: ResizeMode, align_corners: bool) -> Option<Vec<Piece>> {
+        let (length, factor) = (self.length, self.size / self.length);
+        let plain = |shares: Vec<f64>| Piece { count: length, from: 0, to: 0, step: shares.len(), shares };
+        if self.size != factor * length || factor == 0 {
+            return None;
+        }
+        if factor == 1 {
+            return Some(vec![plain(vec![0.0])]);
+        }
+        if mode != ResizeMode::Linear {
+            let is_whole =
+                self.nearest(mode == ResizeMode::NearestExact).enumerate().all(|(d, at)| d / factor == at as usize);
+            return is_whole.then(|| vec![plain(vec![0.0; factor])]);
+        }
+        // Pixel d lies at (2 d + 1 - factor) / (2 factor): half a factor in front of the first pixel and behind the last.
+        let ((a, b, divisor), s) = (self.place(align_corners), factor as i64);
+        if align_corners || a * s != divisor || 2 * s * b != divisor * (1 - s) {
+            return None;
+        }
+        let (head, odd) = (factor / 2, factor % 2);
+        let share = |j: usize| (2 * j + 1 - odd) as f64 / (2 * factor) as f64;
+        let ends = [(0, 0, head), (length - 1, head + (length - 1) * factor, factor - head)];
+        let ends = ends.into_iter().map(|(from, to, n)| Piece { count: 1, from, to, step: n, shares: vec![0.0; n] });
+        let between =
+            Piece { count: length - 1, from: 0, to: head, step: factor, shares: (0..factor).map(share).collect() };
+        Some([between].into_iter().chain(ends).filter(|piece| piece.count > 0).collect())
+    }
+}
+
+/// What a pixel is made of along the axes to go: `at` is where it lies along those so far.
+fn blend(k: &mut KernelBuilder, from: &Operand, at: &[Index], rest: &[(Affine, f64)]) -> ScalarId {
+    let Some(((low, share), rest)) = rest.split_first() else {
+        return k.load(from, at.to_vec());
+    };
+    let along = |place: Affine| [at, &[place.into()]].concat();
+    let first = blend(k, from, &along(low.clone()), rest);
+    if *share == 0.0 {
+        return first;
+    }
+    let second = blend(k, from, &along(low.clone() + 1), rest);
+    let (one, other) = (k.number(1.0 - share), k.number(*share));
+    let (first, second) = (k.mul(first, one), k.mul(second, other));
+    k.add(first, second)
+}
+
+/// All combinations of one of each list, the last changing first.
+fn combinations<T: Clone>(lists: &[Vec<T>]) -> Vec<Vec<T>> {
+    lists.iter().fold(vec![Vec::new()], |all, list| {
+        all.iter()
+            .flat_map(|some| list.iter().map(|item| [some.as_slice(), std::slice::from_ref(item)].concat()))
+            .collect()
+    })
+}
+
+/// One kernel for each choice of pieces, which stores all pixels of a place.
+fn lower_pieces(input: &Operand, out: &Operand, pieces: &[Vec<Piece>]) -> Vec<Kernel> {
+    let kernel = |choice: Vec<Piece>| {
+        let outer: Vec<usize> = input.dims[..2].iter().copied().chain(choice.iter().map(|piece| piece.count)).collect();
+        let mut k = KernelBuilder::new(&outer);
+        let axes = k.outer_axes();
+        let plain = [Index::from(axes[0]), axes[1].into()];
+        let pixels: Vec<Vec<usize>> = choice.iter().map(|piece| (0..piece.shares.len()).collect()).collect();
+        for pixel in combinations(&pixels) {
+            let along = || choice.iter().zip(&axes[2..]).zip(&pixel);
+            let from: Vec<(Affine, f64)> =
+                along().map(|((piece, &axis), &j)| (Affine::from(axis) + piece.from as i64, piece.shares[j])).collect();
+            let to = along().map(|((piece, &axis), &j)| (axis * piece.step as i64 + (piece.to + j) as i64).into());
+            let value = blend(&mut k, input, &plain, &from);
+            k.store(out, plain.iter().cloned().chain(to).collect::<Vec<Index>>(), value);
+        }
+        k.finish()
+    };
+    combinations(pieces).into_iter().map(kernel).collect()
+}
+
 /// Whole numbers whose quotient is `value`, for positive numbers of moderate size.
 fn ratio(value: f32) -> (i64, i64) {
     let (mut over, mut under) = (f64::from(value), 1);
@@ -296,6 +389,12 @@ impl OpSpec for Upsample {
     fn lower(&self, site: &mut Site) -> Vec<Kernel> {
         let (input, out) = (&site.inputs[0], &site.outputs[0]);
         let steps = self.steps(&input.dims[2..], &out.dims[2..]);
+        let pieces: Option<Vec<Vec<Piece>>> =
+            steps.iter().map(|step| step.pieces(self.mode, self.align_corners)).collect();
+        let pixels = |pieces: &[Vec<Piece>]| pieces.iter().map(|list| list[0].shares.len()).product::<usize>();
+        if let Some(pieces) = pieces.filter(|pieces| (2..=MOST_PIXELS).contains(&pixels(pieces))) {
+            return lower_pieces(input, out, &pieces);
+        }
         let mut k = KernelBuilder::new(&out.dims);
         let axes = k.outer_axes();
         let plain = [Index::from(axes[0]), axes[1].into()];

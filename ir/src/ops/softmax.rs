@@ -61,7 +61,12 @@ fn lower(dim: i32, site: &Site, logarithm: bool) -> Vec<Kernel> {
             let formula = Formula::new(&mut k);
             (formula.term(below) - formula.term(sum).ln()).id()
         }
-        false => k.div(raised, sum),
+        // One division a line: it takes as long as the exponential of a vector.
+        false => {
+            let one = k.number(1.0);
+            let share = k.div(one, sum);
+            k.mul(raised, share)
+        }
     };
     k.store_over(&inner, out, at, value);
     vec![k.finish()]

@@ -5,6 +5,7 @@
 //! position (a row of an image, say) stays in the second-level cache.
 
 use super::draft::{Draft, DraftKernel, Uses, without_index};
+use super::halo::widths;
 use super::layout::innermost;
 use crate::merge::is_identity;
 use fusewright_ir::kernel::{Affine, Axis, BufferId, Index, Kernel, Role, Scalar, Space};
@@ -94,9 +95,9 @@ impl Band {
                 let copied = ends.iter().filter_map(|&(copy, buffer)| {
                     let dim = dimension_along(kernel, buffer, axis)?;
                     let between = draft.buffer(buffer);
-                    // Vectors run along the innermost dimension.
+                    // Vectors run along the innermost dimension. A border would have to be filled at every position.
                     let whole = between.info.dims[dim] == positions && between.wish != Some(dim);
-                    whole.then_some(Copied { copy, buffer, dim })
+                    (whole && !is_padded(draft, kernel, buffer)).then_some(Copied { copy, buffer, dim })
                 });
                 copied.collect()
             };
@@ -182,6 +183,12 @@ fn dimension_along(kernel: &Kernel, id: BufferId, axis: Axis) -> Option<usize> {
     all.iter().all(alike).then_some(dim)
 }
 
+/// Whether a kernel reads beyond the edges of a buffer.
+fn is_padded(draft: &Draft, kernel: &Kernel, id: BufferId) -> bool {
+    let dims = &draft.buffer(id).info.dims;
+    reads(kernel).iter().any(|read| read.buffer == id && read.outside.is_some() && widths(read, dims).is_some())
+}
+
 /// Whether what a kernel reads of a buffer moves along an axis.
 fn moves(kernel: &Kernel, id: BufferId, axis: Axis) -> bool {
     reads(kernel).iter().any(|read| read.buffer == id && any_depends(read.at, axis))
@@ -210,12 +217,15 @@ mod tests {
     fn copies_go_beside_their_kernel_position_by_position() {
         let row = r#"Conv2d(out: 24, kernel_size: 1)"#;
         let signal = r#"Conv1d(out: 64, kernel_size: 1), Relu, Conv1d(out: 40, kernel_size: 3, padding: 1)"#;
+        // Images of a batch that get a border are copied before the band, results image by image.
+        let padded = r#"Conv2d(out: 64, kernel_size: 3, padding: 1)"#;
         // The first is too large for long rows, and has too few channels to gather them. The second goes in pieces of a few bytes: only where
         // so little is near.
         for (shape, layers, near_bytes, bands) in [
             ("[1, 256, 112, 112]", row, None, 1),
             ("[9, 48, 5001]", signal, None, 0),
             ("[9, 48, 5001]", signal, Some(64 << 10), 2),
+            ("[8, 64, 24, 24]", padded, Some(512 << 10), 1),
         ] {
             let winograd = Winograd::Never;
             let options = PlanOptions { machine: Machine::AVX512, near_bytes, winograd, ..PlanOptions::default() };

@@ -117,11 +117,6 @@ impl DraftBuffer {
         self.info.role == Role::Computed && !self.once && !self.is_output && self.state.is_none()
     }
 
-    /// Whether its values are other ones in each call, but no input's.
-    pub fn is_made_in_calls(&self) -> bool {
-        self.is_free() || self.state.is_some()
-    }
-
     /// The number of elements that users see.
     pub fn elements(&self) -> u64 {
         self.info.dims.iter().map(|&n| n as u64).product()

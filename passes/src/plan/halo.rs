@@ -87,7 +87,7 @@ fn find_needs(draft: &Draft) -> Vec<Vec<Need>> {
 }
 
 /// How far a load goes beyond each edge; `None` where it stays inside or does not go in plain steps.
-fn widths(read: &Read, dims: &[usize]) -> Option<SmallVec<[(u32, u32); 6]>> {
+pub fn widths(read: &Read, dims: &[usize]) -> Option<SmallVec<[(u32, u32); 6]>> {
     let mut widths = SmallVec::new();
     for (index, &length) in read.at.iter().zip(dims) {
         let (low, high) = plain(index)?.dividend_range(&read.extents);
@@ -245,14 +245,14 @@ mod tests {
     fn other_borders_of_one_image_are_copies() {
         let layers = r#"Conv2d(name: "a", out: 4, kernel_size: 1),
             Conv2d(name: "b", out: 4, kernel_size: 3, padding: 1),
-            MaxPool2d(name: "c", kernel_size: 5, stride: 1, padding: 2, from: "a"), Add(from: ["b", "c"]),
+            MaxPool2d(name: "c", kernel_size: 4, stride: 1, padding: [(2, 1), (2, 1)], from: "a"), Add(from: ["b", "c"]),
             Flatten, Dense(out: 2)"#;
         let draft = draft("[1, 3, 8, 8]", layers);
         assert_eq!(layout_behind(&draft, "a"), "0 2[1+1] 3[1+1] 1 halo 0");
         let copies: Vec<_> = draft.kernels.iter().filter(|kernel| kernel.named.about == "layout").collect();
         assert_eq!(copies.len(), 1);
         let copy = draft.buffer(copies[0].kernel().writes()[0]);
-        assert_eq!(copy.layout.to_string(), "0 2[2+2] 3[2+2] 1 halo -inf");
+        assert_eq!(copy.layout.to_string(), "0 2[2+1] 3[2+1] 1 halo -inf");
         for node in ["b", "c"] {
             assert!(reads(kernel(&draft, node).kernel()).iter().all(|read| is_covered(&draft, read)), "{node}");
         }

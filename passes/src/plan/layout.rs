@@ -24,6 +24,7 @@ pub fn choose(draft: &mut Draft, common: &[Vec<bool>], machine: &Machine) {
     let mut inner: Vec<Option<usize>> = known.zip(&votes).map(|(known, votes)| known.or(winner(votes))).collect();
     copy_ports(draft, &votes, &mut inner);
     inherit(draft, &mut inner);
+    copy_windows(draft, &mut inner);
     for (buffer, inner) in draft.buffers.iter_mut().zip(&inner) {
         buffer.wish = *inner;
         if buffer.is_free() {
@@ -101,7 +102,13 @@ fn count_votes(draft: &Draft, common: &[Vec<bool>], machine: &Machine) -> Vec<Ve
                     }
                 }
             }
+            let own = |axis: &Axis| {
+                let moves = |side: &[Read]| side.iter().any(|read| read.at.iter().any(|index| depends(index, *axis)));
+                kernel.outer[axis.0 as usize] > 1 && moves(&contraction.weight) && !moves(&contraction.activation)
+            };
+            let mut axes: Vec<Axis> = (0..kernel.outer.len() as u32).map(Axis).filter(own).collect();
             let row = rows::long_row(draft, common, kernel, &contraction, machine).filter(|_| of_state.is_none());
+            let row = row.or_else(|| better_row(draft, kernel, &contraction, &axes, machine));
             for read in contraction.activation.iter().filter(|_| of_state.is_none() && row.is_none()) {
                 let dims = reduction_dims(kernel, read, &contraction.weight);
                 // Elements for all lanes are read from anywhere; few of them are no vector.
@@ -111,12 +118,7 @@ fn count_votes(draft: &Draft, common: &[Vec<bool>], machine: &Machine) -> Vec<Ve
                     votes[read.buffer.0 as usize][dim] += cost;
                 }
             }
-            let own = |axis: &Axis| {
-                let moves = |side: &[Read]| side.iter().any(|read| read.at.iter().any(|index| depends(index, *axis)));
-                kernel.outer[axis.0 as usize] > 1 && moves(&contraction.weight) && !moves(&contraction.activation)
-            };
-            let mut axes: Vec<Axis> = (0..kernel.outer.len() as u32).map(Axis).filter(own).collect();
-            if let Some(row) = row.or_else(|| better_row(draft, kernel, &contraction, &axes, machine)) {
+            if let Some(row) = row {
                 axes = vec![row];
             }
             for store in &kernel.stores {
@@ -170,7 +172,7 @@ fn wished_by_state(draft: &Draft, uses: &Uses, id: BufferId) -> Option<usize> {
 pub const FEW_CHANNELS: usize = 8;
 
 /// The axis of an image's rows, where few channels go in and vectors along it are much fuller than along the channels that
-/// come out.
+/// come out, or hardly any come out.
 fn better_row(
     draft: &Draft,
     kernel: &Kernel,
@@ -190,13 +192,16 @@ fn better_row(
     let last = plain(read.at.last()?)?;
     let outer = last.terms.iter().filter(|(axis, _)| (axis.0 as usize) < kernel.outer.len());
     let mut rows = outer.filter(|(axis, k)| *k == 1 && kernel.outer[axis.0 as usize] >= width).map(|(axis, _)| *axis);
-    let row = rows.next().filter(|_| few)?;
     let best = channels.iter().map(|&axis| fullness(axis)).fold(0.0, f64::max);
+    let row = rows.next().filter(|_| few || best <= HARDLY_FULL)?;
     (best > 0.0 && fullness(row) > FULLER * best).then_some(row)
 }
 
 /// How much fuller vectors must be for another layout.
 const FULLER: f64 = 1.5;
+
+/// Vectors that are no fuller than this are worth another layout even where many channels go in.
+pub const HARDLY_FULL: f64 = 0.25;
 
 /// Loads of one buffer by which a kernel without folds transforms pieces of it (tiles of an image) at once.
 const PIECES: usize = 5;
@@ -282,6 +287,38 @@ fn copy_ports(draft: &mut Draft, votes: &[Vec<u64>], inner: &mut Vec<Option<usiz
             }
             let first = uses.readers[at].first().copied().unwrap_or(0);
             added.push((first, draft.copy_kernel(id, own, name, "layout")));
+        }
+    }
+    draft.insert(added);
+}
+
+/// So many reads of an element, each one lane of a vector, are worth a copy in which lanes are neighbours.
+const OFTEN: u64 = 4;
+
+/// Puts a copy between an input and the kernels that read it in windows, for vectors along another axis than its innermost: a
+/// depthwise convolution whose results lie channel by channel.
+fn copy_windows(draft: &mut Draft, inner: &mut Vec<Option<usize>>) {
+    let mut added = Vec::new();
+    for k in 0..draft.kernels.len() {
+        let kernel = draft.kernels[k].kernel();
+        let Some(store) = kernel.stores.first().filter(|_| !draft.kernels[k].once) else { continue };
+        let Some(along) = inner[store.buffer.0 as usize].map(|dim| &store.at[dim]) else { continue };
+        let Some(lane) = finest(along, &kernel.outer, kernel.outer.len()) else { continue };
+        let dim_of = |read: &Read| -> Option<usize> {
+            let buffer = draft.buffer(read.buffer);
+            let dim =
+                read.at.iter().position(|index| finest(index, &read.extents, kernel.outer.len()) == Some(lane))?;
+            let moved = buffer.info.dims[dim + 1..].iter().any(|&n| n > 1) && buffer.info.dims[dim] >= FEW_CHANNELS;
+            let often = matches!(read.part, Part::Fold(_)) && read.points() >= OFTEN * buffer.elements();
+            (buffer.info.role == Role::Input && moved && often).then_some(dim)
+        };
+        let wanted = reads(kernel).iter().find_map(|read| Some((read.buffer, dim_of(read)?)));
+        if let Some((id, dim)) = wanted {
+            let name = draft.buffer(id).info.name.clone();
+            let own = draft.add_like(id);
+            inner.push(Some(dim));
+            rename(draft, k, id, own);
+            added.push((k, draft.copy_kernel(id, own, name, "layout")));
         }
     }
     draft.insert(added);
@@ -384,6 +421,15 @@ mod tests {
         let layers = r#"Conv2d(name: "a", out: 8, kernel_size: 1), Conv2d(name: "b", out: 8, kernel_size: 3, groups: 8),
             Conv2d(name: "c", out: 16, kernel_size: 1), Flatten, Dense(out: 2)"#;
         assert_eq!(layout_behind(&draft("[1, 4, 9, 9]", layers), "b"), "0 2 3 1");
+    }
+
+    #[test]
+    fn windows_over_an_input_read_a_copy() {
+        let layers = r#"Conv2d(name: "a", out: 32, kernel_size: 5, groups: 32, padding: 2), Conv2d(out: 16, kernel_size: 1),
+            Flatten, Dense(out: 2)"#;
+        let draft = draft("[1, 32, 20, 20]", layers);
+        assert_eq!(layout_behind(&draft, "a"), "0 2 3 1");
+        assert_eq!(abouts(&draft)[..2], ["layout", "Conv2d"]);
     }
 
     #[test]

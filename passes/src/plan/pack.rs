@@ -36,11 +36,11 @@ pub fn packable(draft: &Draft, kernel: &Kernel) -> Vec<ScalarId> {
 /// A matrix is packed in each call where every element is used so often.
 const WORTH_MOVING: usize = 16;
 
-/// The loads of matrices that are computed in each call and used often enough to be packed for one kernel.
+/// The loads of matrices that are computed, or given, in each call and used often enough to be packed for one kernel.
 pub fn movable(draft: &Draft, kernel: &Kernel) -> Vec<ScalarId> {
     let mut ids = Vec::new();
     for contraction in contractions(draft, kernel) {
-        for read in contraction.weight.iter().filter(|read| draft.buffer(read.buffer).is_made_in_calls()) {
+        for read in contraction.weight.iter().filter(|read| !draft.buffer(read.buffer).is_constant()) {
             let buffer = draft.buffer(read.buffer);
             let is_fixed = |axis: &usize| !any_depends(read.at, Axis(*axis as u32));
             let uses: usize = (0..kernel.outer.len()).filter(is_fixed).map(|axis| kernel.outer[axis]).product();

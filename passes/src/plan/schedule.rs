@@ -50,24 +50,17 @@ pub fn schedule(draft: &Draft, draft_kernel: &DraftKernel, machine: &Machine) ->
                 facts.loose.truncate(fixed);
             }
         }
-        schedule.vector = facts.vector(outer, &schedule.fold_orders, machine);
-        if let Some(Vector::Outer { axis, .. }) = schedule.vector {
-            let tile = facts.tile(axis, machine, edges.is_empty());
-            // Tiles that cross edges are written out.
-            let most = if edges.is_empty() { u32::MAX } else { machine.most_lanes() };
-            schedule.vector = Some(Vector::Outer { axis, lanes: tile.lanes.min(most) });
-            weights = facts.weight_axes(axis, tile.points.first().map(|(axis, _)| *axis));
-            schedule.tile = tile.points.into_iter().filter(|(_, n)| *n > 1).collect();
-            schedule.windows = tile.windows;
-            schedule.rests.extend(tile.rest);
-        }
-        if schedule.vector == Some(Vector::Inner) {
-            schedule.tile = facts.inner_tile(machine);
-            if !edges.fit(kernel, &schedule) {
-                schedule.tile = SmallVec::new();
+        // Where tiles along the better axis cannot cross the edges, those along another may.
+        let better = facts.vector(outer, &schedule.fold_orders, machine);
+        let lanes = machine.vector_lanes;
+        let strided = facts.outer_axis(Loads::Strided).or_else(|| facts.outer_axis(Loads::Scattered));
+        let strided = strided.map(|axis| Vector::Outer { axis, lanes });
+        let other = strided.filter(|_| better == Some(Vector::Inner));
+        for vector in [better, other].into_iter().flatten() {
+            weights = facts.tiles_along(vector, &mut schedule, &edges, machine);
+            if edges.fit(kernel, &schedule) {
+                break;
             }
-        }
-        if !edges.fit(kernel, &schedule) {
             (schedule.vector, schedule.tile, weights) = (None, SmallVec::new(), Vec::new());
         }
     }
@@ -91,6 +84,8 @@ enum Loads {
     Contiguous,
     /// In equal steps.
     Strided,
+    /// In equal steps, and stores of a contraction as well.
+    Scattered,
 }
 
 struct Facts<'a> {
@@ -124,18 +119,70 @@ impl Facts<'_> {
         match (outer, inner) {
             (Some(outer), Some(inner)) if use_of(self.extent(outer)) < 0.5 * use_of(inner) => Some(Vector::Inner),
             (_, Some(_)) if self.is_streaming(fold_orders, machine) => Some(Vector::Inner),
-            (None, Some(inner)) => match self.outer_axis(Loads::Strided) {
+            (None, Some(inner)) => {
+                let strided = self.outer_axis(Loads::Strided);
                 // Windows are narrow: every other element of a long row is a better vector.
-                Some(axis) if self.strides_are_short(axis) && use_of(self.extent(axis)) > 2.0 * use_of(inner) => {
-                    Some(Vector::Outer { axis, lanes: machine.vector_lanes })
-                }
-                _ => Some(Vector::Inner),
-            },
+                let is_fuller =
+                    |axis: &Axis| self.strides_are_short(*axis) && use_of(self.extent(*axis)) > 2.0 * use_of(inner);
+                let any = || {
+                    let any = strided.or_else(|| self.outer_axis(Loads::Scattered));
+                    any.filter(|&axis| self.is_better_strided(axis, inner, machine))
+                };
+                let axis = strided.filter(is_fuller).or_else(any);
+                Some(axis.map_or(Vector::Inner, |axis| Vector::Outer { axis, lanes: machine.vector_lanes }))
+            }
             (outer, _) => {
-                let axis = outer.or_else(|| self.outer_axis(Loads::Strided))?;
+                let strided = || self.outer_axis(Loads::Strided).or_else(|| self.outer_axis(Loads::Scattered));
+                let axis = outer.or_else(strided)?;
                 Some(Vector::Outer { axis, lanes: machine.vector_lanes })
             }
         }
+    }
+
+    /// Whether one fold takes less along an outer axis, where the lanes of some loads are apart, than along its last axis of `inner`
+    /// points, where each result is what is left of the lanes of a vector.
+    fn is_better_strided(&self, axis: Axis, inner: usize, machine: &Machine) -> bool {
+        let [fold] = &self.kernel.folds[..] else { return false };
+        let width = machine.vector_lanes as usize;
+        let steps: usize = fold.inner.iter().product();
+        let reduced = width * (steps / inner * inner.div_ceil(width) + REDUCTION);
+        let load = |read: &Read| -> f64 {
+            let cycles = match self.stride(read, axis) {
+                _ if self.is_loose(read) => 1.0,
+                Some(0 | 1) => 1.0,
+                Some(2) => 3.0,
+                _ => 1.25 * width as f64,
+            };
+            // What all points of a tile share is read once.
+            let shares = |other: &Axis| *other != axis && !any_depends(read.at, *other);
+            let points = self.own_axes().filter(shares).map(|other| self.extent(other)).max().unwrap_or(1);
+            cycles / points.clamp(1, MOST_POINTS as usize) as f64
+        };
+        let loads: f64 = self.reads.iter().filter(|read| matches!(read.part, Part::Fold(_))).map(load).sum();
+        let extent = self.extent(axis);
+        let part_in_use = extent as f64 / extent.next_multiple_of(width) as f64;
+        steps as f64 * (1.0 + loads) / part_in_use * WORTH_STRIDES < reduced as f64
+    }
+
+    /// Puts vectors along an axis and the tiles that go with them into a schedule; gives the axes of the weights that a tile shares.
+    fn tiles_along(&self, vector: Vector, schedule: &mut Schedule, edges: &Edges, machine: &Machine) -> Vec<Axis> {
+        schedule.vector = Some(vector);
+        let Vector::Outer { axis, .. } = vector else {
+            schedule.tile = self.inner_tile(machine);
+            if !edges.fit(self.kernel, schedule) {
+                schedule.tile = SmallVec::new();
+            }
+            return Vec::new();
+        };
+        let tile = self.tile(axis, machine, edges.is_empty());
+        // Tiles that cross edges are written out.
+        let most = if edges.is_empty() { u32::MAX } else { machine.most_lanes() };
+        schedule.vector = Some(Vector::Outer { axis, lanes: tile.lanes.min(most) });
+        let weights = self.weight_axes(axis, tile.points.first().map(|(axis, _)| *axis));
+        schedule.tile = tile.points.into_iter().filter(|(_, n)| *n > 1).collect();
+        schedule.windows = tile.windows;
+        schedule.rests.extend(tile.rest);
+        weights
     }
 
     /// Whether every load moves by two elements at most along an axis: two vectors hold what one needs.
@@ -204,13 +251,16 @@ impl Facts<'_> {
     fn outer_axis(&self, loads: Loads) -> Option<Axis> {
         let moves = |step: Option<i64>| match loads {
             Loads::Contiguous => matches!(step, Some(0 | 1)),
-            Loads::Strided => step.is_some(),
+            Loads::Strided | Loads::Scattered => step.is_some(),
         };
+        let scatters = loads == Loads::Scattered && !self.kernel.folds.is_empty();
         let fits = |axis: &Axis| {
             self.extent(*axis) > 1
                 && self.reads.iter().all(|read| self.is_loose(read) || moves(self.stride(read, *axis)))
                 && ((0..self.kernel.stores.len()).all(|store| self.store_stride(store, *axis) == Some(1))
-                    || (loads == Loads::Strided && self.fills_rows_by_pairs(*axis)))
+                    || (loads == Loads::Strided && self.fills_rows_by_pairs(*axis))
+                    || (scatters
+                        && (0..self.kernel.stores.len()).all(|store| self.store_stride(store, *axis) > Some(0))))
         };
         self.own_axes().filter(fits).max_by_key(|axis| self.extent(*axis))
     }
@@ -402,6 +452,9 @@ impl Facts<'_> {
     /// read: by the same estimate, for each point. None where there is one point, or nothing to share.
     fn inner_tile(&self, machine: &Machine) -> SmallVec<[(Axis, u32); 2]> {
         let none = SmallVec::new();
+        if let Some(axis) = self.axis_of_short_lines(machine) {
+            return [(axis, TWO_LINES)].into_iter().collect();
+        }
         let sums = self.kernel.folds.iter().all(|fold| fold.kind == FoldKind::Sum);
         if !sums || self.kernel.folds.len() != 1 || self.kernel.stores.iter().any(|store| !store.inner.is_empty()) {
             return none;
@@ -440,6 +493,16 @@ impl Facts<'_> {
             }
         }
         best.1
+    }
+
+    /// Where several folds of one short line follow each other, each waits for the last lanes of the one before: the axis along which
+    /// two lines are folded together.
+    fn axis_of_short_lines(&self, machine: &Machine) -> Option<Axis> {
+        let length = *self.kernel.folds.first().filter(|_| self.kernel.folds.len() > 1)?.inner.last()?;
+        let order = self.loop_order(&Schedule::plain(self.kernel), &[], machine);
+        let axis = *order.iter().rfind(|&&axis| self.extent(axis) > 1)?;
+        let is_short = length <= SHORT_LINE * machine.vector_lanes as usize;
+        (is_short && self.extent(axis).is_multiple_of(TWO_LINES as usize)).then_some(axis)
     }
 
     /// The outer axes along which the operand moves that a tile shares: weights are read from cache again for every
@@ -514,6 +577,14 @@ impl Facts<'_> {
         order
     }
 }
+
+/// Cycles in which the lanes of a vector are added up, and by how much less vectors of results must take than that.
+const REDUCTION: usize = 8;
+const WORTH_STRIDES: f64 = 1.5;
+
+/// Lines that are folded together, of so many vectors at most.
+const TWO_LINES: u32 = 2;
+const SHORT_LINE: usize = 16;
 
 /// By how much points along two axes must be better than along one.
 const WORTH_TWO: f64 = 1.02;
@@ -629,9 +700,22 @@ mod tests {
     }
 
     #[test]
-    fn ties_of_the_greatest_keep_their_order() {
+    fn what_cannot_cross_edges_along_a_window_does_along_a_row() {
+        let layers = r#"Conv2d(name: "a", out: 64, groups: 64, kernel_size: 7, stride: 2, padding: 3)"#;
+        let schedule = schedules("[1, 64, 56, 56]", layers, "a", &Machine::AVX512);
+        assert!(schedule.contains("vector 4 by"), "{schedule}");
+    }
+
+    #[test]
+    fn short_lines_are_folded_by_two() {
+        let softmax = schedules("[6, 40]", r#"Softmax(name: "a", dim: -1)"#, "a", &Machine::AVX512);
+        assert!(softmax.contains("tile 0 by 2"), "{softmax}");
+    }
+
+    #[test]
+    fn places_of_the_greatest_are_found_by_vectors() {
         let layers = r#"Conv2d(out: 8, kernel_size: 1), ArgMax(name: "a", dim: 1)"#;
         let schedule = schedules("[1, 3, 5, 5]", layers, "a", &Machine::PORTABLE);
-        assert!(!schedule.contains("vector"), "{schedule}");
+        assert!(schedule.contains("vector"), "{schedule}");
     }
 }

@@ -21,6 +21,10 @@ use smallvec::SmallVec;
 /// More results than this keep several threads busy as they are.
 const FEW_RESULTS: usize = 128;
 
+/// So many lines of a softmax or a norm do, too, where nearly each thread has one: cut, they are read from afar for each of their
+/// folds, and what a softmax raises is computed twice.
+const FEW_LINES: usize = 15;
+
 /// The chunks of a fold: as many as give each so many points, within limits that leave enough to share and little to
 /// combine.
 const CHUNK_POINTS: usize = 8192;
@@ -58,7 +62,7 @@ fn cuts(program: &Program, weights: &[bool], kernel: &Kernel, limits: Limits) ->
     if results == 0 || kernel.stores.iter().any(|store| store.combine != Combine::Set) {
         return Vec::new();
     }
-    if results <= FEW_RESULTS {
+    if results <= if kernel.folds.len() > 1 { FEW_LINES } else { FEW_RESULTS } {
         return kernel.folds.iter().map(|fold| chunks(fold, limits.long)).collect();
     }
     match kernel.folds.as_slice() {

@@ -5,6 +5,7 @@
 //! two loads.
 
 mod forms;
+mod kept;
 mod memory;
 mod values;
 
@@ -18,6 +19,7 @@ use fusewright_ir::kernel::{Affine, Axis, BinaryOp, BufferId, FoldKind, Index, S
 use fusewright_ir::plan::Schedule;
 use fusewright_ir::plan::access::{Gathered, alternating, gathered};
 use fusewright_ir::plan::edges::Edges;
+use kept::{Kept, kept};
 use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
 
@@ -121,6 +123,7 @@ pub fn build(
         depends: dependencies(recipe),
         lanes: width,
         pairs: pairs(recipe, lane),
+        kept: kept(recipe, lane),
         stretch: Stretch { begin: 0, length: tile.get(lane.0 as usize).copied().unwrap_or(1), step: None },
     };
     for fold in 0..recipe.kernel.folds.len() {
@@ -193,6 +196,8 @@ struct Builder<'a> {
     edges: &'a Edges,
     /// Stores that fill rows together.
     pairs: Vec<(usize, usize)>,
+    /// What the last fold keeps for a store.
+    kept: Option<Kept>,
     parameters: Vec<Parameter>,
     /// By axis; those of outer axes stay 0: they are in the parameters.
     positions: Vec<Position>,
@@ -258,18 +263,17 @@ impl Builder<'_> {
     fn fold(&mut self, number: usize) {
         let recipe = self.recipe;
         let fold = &recipe.kernel.folds[number];
-        let order = recipe.schedule.fold_orders[number].clone();
         let results: Vec<SmallVec<[Vector; 2]>> = match fold.kind {
             FoldKind::Moments => {
                 let count = fold.inner.iter().product::<usize>().max(1);
-                let sums = self.sweep(&fold.inner, &order, fold.value, FoldKind::Sum, None);
+                let sums = self.sweep(number, FoldKind::Sum, None);
                 let count = self.writer.number(count as f32);
                 let means: Vec<Vector> = sums.iter().map(|&sum| self.writer.binary(Binary::Div, sum, count)).collect();
-                let squares = self.sweep(&fold.inner, &order, fold.value, FoldKind::Sum, Some(&means));
+                let squares = self.sweep(number, FoldKind::Sum, Some(&means));
                 means.into_iter().zip(squares).map(|(mean, square)| [mean, square].into_iter().collect()).collect()
             }
             kind => {
-                let parts = self.sweep(&fold.inner, &order, fold.value, kind, None);
+                let parts = self.sweep(number, kind, None);
                 parts.into_iter().map(|part| [part].into_iter().collect()).collect()
             }
         };
@@ -288,15 +292,12 @@ impl Builder<'_> {
         point
     }
 
-    /// Folds `value` over `inner` for every point of the tile; with `means`, the squares of the distances from them.
-    fn sweep(
-        &mut self,
-        inner: &Space,
-        order: &[Axis],
-        value: ScalarId,
-        kind: FoldKind,
-        means: Option<&[Vector]>,
-    ) -> Vec<Vector> {
+    /// Folds the values of fold `number` for every point of the tile; with `means`, the squares of the distances from them.
+    fn sweep(&mut self, number: usize, kind: FoldKind, means: Option<&[Vector]>) -> Vec<Vector> {
+        let recipe = self.recipe;
+        let (inner, order) = (&recipe.kernel.folds[number].inner, &recipe.schedule.fold_orders[number]);
+        let value = recipe.kernel.folds[number].value;
+        let keeps = number + 1 == recipe.kernel.folds.len() && means.is_none();
         let points = self.points();
         let identity = self.writer.number(match kind {
             FoldKind::Max => f32::NEG_INFINITY,
@@ -327,6 +328,7 @@ impl Builder<'_> {
         let chains = (extent / width).clamp(1, CHAINS);
         let others: SmallVec<[Axis; 6]> = order.iter().copied().filter(|&axis| axis != self.lane).collect();
         let starts = vec![identity; points.len() * chains];
+        let kept = self.kept.filter(|_| keeps);
         let results = self.loops(inner, &others, &[value], &starts, &mut |builder, carried| {
             builder.along_lanes(extent, chains, &[value], carried, &mut |builder, chain, carried| {
                 let mut next = carried.to_vec();
@@ -337,6 +339,9 @@ impl Builder<'_> {
                     let mean = means.map(|means| means[i]);
                     let full = builder.accumulate(kind, carried[slot], value, &point, mean);
                     next[slot] = builder.writer.blend(builder.lanes, full, carried[slot]);
+                    if let Some(kept) = kept {
+                        builder.keep(kept, &point);
+                    }
                 }
                 next
             })
@@ -523,6 +528,9 @@ impl Builder<'_> {
                 for point in &points {
                     let mut point = point.clone();
                     point[builder.n_outer()] = chain as u32;
+                    if let Some(kept) = builder.kept {
+                        builder.find_kept(kept, &point);
+                    }
                     let value = builder.vector(store.value, &point);
                     builder.write(number, &form, store.buffer, value, &point);
                 }
@@ -630,10 +638,13 @@ impl Builder<'_> {
         let (width, lane) = (self.writer.width(), self.lane.0 as usize);
         self.scopes.push(FxHashMap::default());
         let mut carried = starts.to_vec();
+        let mut runs = Vec::new();
         for chain in 0..chains {
             self.positions[lane] = place((chain * width) as i64);
+            runs.push(self.writer.place());
             carried = body(self, chain, &carried);
         }
+        self.writer.weave(&runs);
         self.scopes.pop();
         carried
     }

@@ -18,24 +18,32 @@ impl Builder<'_> {
         let access = match form.lane_step {
             0 => Access::Broadcast,
             1 => Access::Vector { lanes },
-            2 if lanes.from == 0 && lanes.to > 1 => return self.load_evens(&address, lanes.to),
+            2 | 4 if lanes.count() > 1 => return self.load_evens(&address, lanes, form.lane_step),
             step => Access::Strided { lanes, bytes: step * 4 },
         };
         self.writer.load(address, access)
     }
 
-    /// Every other element: two vectors of neighbours, no further than the last that is wanted.
-    fn load_evens(&mut self, from: &Address, lanes: usize) -> Vector {
-        let (width, elements) = (self.writer.width(), 2 * lanes - 1);
-        let first = self.writer.load(from.clone(), Access::Vector { lanes: Lanes::first(elements.min(width)) });
-        let second = match elements.checked_sub(width).filter(|&rest| rest > 0) {
-            None => self.writer.bits(0),
-            Some(rest) => {
-                let behind = Address { offset: from.offset + 4 * width as i64, ..from.clone() };
-                self.writer.load(behind, Access::Vector { lanes: Lanes::first(rest) })
-            }
-        };
-        self.writer.evens(first, second)
+    /// Every `step`-th element, a power of two: vectors of neighbours, from the first that is wanted to the last, every other
+    /// element of two of which makes one until one is left.
+    fn load_evens(&mut self, from: &Address, lanes: Lanes, step: i64) -> Vector {
+        let (width, step) = (self.writer.width(), step as usize);
+        let (first, behind) = (step * lanes.from, step * (lanes.to - 1) + 1);
+        let mut vectors: Vec<Vector> = (0..step)
+            .map(|i| {
+                let within = |place: usize| place.saturating_sub(i * width).min(width);
+                let lanes = Lanes { from: within(first), to: within(behind) };
+                if lanes.from >= lanes.to {
+                    return self.writer.bits(0);
+                }
+                let part = Address { offset: from.offset + 4 * (i * width) as i64, ..from.clone() };
+                self.writer.load(part, Access::Vector { lanes })
+            })
+            .collect();
+        while vectors.len() > 1 {
+            vectors = vectors.chunks(2).map(|pair| self.writer.evens(pair[0], pair[1])).collect();
+        }
+        vectors[0]
     }
 
     /// The tile axis along which elements are neighbours, where they are not along the lane axis: rows along the one become
