@@ -21,7 +21,7 @@ const LARGE: usize = 4 << 20;
 /// first (bias and GELU over rows of 4 KiB was 5 % slower).
 const SHIFT: usize = 2048;
 
-/// Bytes at a multiple of [`ALIGNMENT`], zero at first: pages of their own, given back when this is dropped. Memory that is
+/// Bytes at a multiple of 64, zero at first: pages of their own, given back when this is dropped. Memory that is
 /// never touched costs no physical page.
 #[derive(Debug)]
 pub struct AlignedBytes {
