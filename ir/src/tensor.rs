@@ -35,6 +35,11 @@ impl DType {
         }
     }
 
+    /// Whether an element is a lane of a vector: 32 bits.
+    pub fn is_lane(self) -> bool {
+        matches!(self, DType::F32 | DType::I32 | DType::U32)
+    }
+
     /// Whether it is F32 or F64.
     pub fn is_float(self) -> bool {
         matches!(self, DType::F32 | DType::F64)

@@ -7,14 +7,8 @@
 use crate::merge;
 use fusewright_ir::kernel::{BufferId, Kernel, NamedKernel, Program, Role, Scalar};
 use fusewright_ir::plan::access::plain;
-use fusewright_ir::tensor::DType;
 use smallvec::SmallVec;
 use std::cmp::Reverse;
-
-/// Whether elements of a type are 32 bits of a vector.
-fn is_word(dtype: DType) -> bool {
-    matches!(dtype, DType::F32 | DType::I32 | DType::U32)
-}
 
 /// Why two kernels were joined or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -240,7 +234,7 @@ impl Fusion {
         // What is written piece by piece is far apart in memory, and a contraction has registers for one result only.
         let spreads = !first.folds.is_empty() && pieces(second) > 1;
         let holds =
-            |kernel: &Kernel| kernel.stores.iter().all(|store| is_word(self.program.buffer(store.buffer).dtype));
+            |kernel: &Kernel| kernel.stores.iter().all(|store| self.program.buffer(store.buffer).dtype.is_lane());
         let reason = match merge::into_stores(first, second, buffer, keep) {
             // A fold would be done element by element for it.
             Ok(_) if !first.folds.is_empty() && holds(first) && !holds(second) => {

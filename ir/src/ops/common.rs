@@ -6,6 +6,15 @@ use crate::Dim;
 use crate::kernel::{Affine, Axis, Index, KernelBuilder};
 use crate::tensor::points;
 
+/// All combinations of one of each list, the last changing first.
+pub fn combinations<T: Clone>(lists: &[Vec<T>]) -> Vec<Vec<T>> {
+    lists.iter().fold(vec![Vec::new()], |all, list| {
+        all.iter()
+            .flat_map(|some| list.iter().map(|item| [some.as_slice(), std::slice::from_ref(item)].concat()))
+            .collect()
+    })
+}
+
 /// An axis or several; negative numbers count from the end. Where all axes make sense, an empty list stands for them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(untagged, expecting = "the number of an axis, or a list of them; -1 is the last")]

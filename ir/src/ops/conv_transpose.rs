@@ -1,6 +1,6 @@
 //! Transposed convolution over one, two or three spatial axes: the map that convolution's gradient applies to an image.
 
-use super::common::expect_float;
+use super::common::{combinations, expect_float};
 use super::conv::{channel_sum, is_default, is_one, is_ones, is_yes, one, ones, yes};
 use super::window::{Padding, PaddingName, PerAxis, check_window, image, positive};
 use super::*;
@@ -249,13 +249,10 @@ impl OpSpec for ConvTranspose {
         let in_group = image.dims[batch] / groups;
 
         // Along each axis the elements that the same taps reach: one kernel for each choice of them.
-        let mut choices: Vec<Vec<Phase>> = vec![Vec::new()];
+        let mut along: Vec<Vec<Phase>> = Vec::new();
         for (spread, &length) in spreads.iter().zip(&out.dims[batch + 1..]) {
-            let phases = Phase::all(spread, length, Phase::MOST / choices.len());
-            let longer = |choice: Vec<Phase>| {
-                phases.iter().map(move |&phase| choice.iter().copied().chain([phase]).collect::<Vec<Phase>>())
-            };
-            choices = choices.into_iter().flat_map(longer).collect();
+            let others: usize = along.iter().map(Vec::len).product();
+            along.push(Phase::all(spread, length, Phase::MOST / others));
         }
         let kernel = |phases: &Vec<Phase>| {
             // With several groups the output channel is two axes, so that the input channel is an affine form of them.
@@ -304,7 +301,7 @@ impl OpSpec for ConvTranspose {
             k.store(out, at, value);
             k.finish()
         };
-        choices.iter().map(kernel).collect()
+        combinations(&along).iter().map(kernel).collect()
     }
 
     fn gradient(&self, back: &mut Backward) -> Gradients {

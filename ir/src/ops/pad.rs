@@ -1,5 +1,6 @@
 //! Padding of the last axes.
 
+use super::common::combinations;
 use super::conv::is_default;
 use super::*;
 use crate::Dim;
@@ -90,13 +91,6 @@ const MOST_COPIES: usize = 27;
 
 /// One kernel for each choice of a run along each axis.
 fn copy_runs(input: &Operand, out: &Operand, runs: &[Vec<Run>]) -> Vec<Kernel> {
-    let mut choices: Vec<Vec<Run>> = vec![Vec::new()];
-    for along in runs {
-        let longer = |choice: &Vec<Run>| -> Vec<Vec<Run>> {
-            along.iter().map(|&run| choice.iter().copied().chain([run]).collect()).collect()
-        };
-        choices = choices.iter().flat_map(longer).collect();
-    }
     let kernel = |choice: Vec<Run>| {
         let mut k = KernelBuilder::new(&choice.iter().map(|run| run.count).collect::<Vec<usize>>());
         let axes = k.outer_axes();
@@ -107,7 +101,7 @@ fn copy_runs(input: &Operand, out: &Operand, runs: &[Vec<Run>]) -> Vec<Kernel> {
         k.store(out, to, value);
         k.finish()
     };
-    choices.into_iter().map(kernel).collect()
+    combinations(runs).into_iter().map(kernel).collect()
 }
 
 impl Pad {

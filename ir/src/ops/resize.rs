@@ -1,6 +1,6 @@
 //! Resizing of images: the nearest pixel, or linear interpolation.
 
-use super::common::expect_float;
+use super::common::{combinations, expect_float};
 use super::conv::is_default;
 use super::window::{PerAxis, positive};
 use super::*;
@@ -258,15 +258,6 @@ fn blend(k: &mut KernelBuilder, from: &Operand, at: &[Index], rest: &[(Affine, f
     let (one, other) = (k.number(1.0 - share), k.number(*share));
     let (first, second) = (k.mul(first, one), k.mul(second, other));
     k.add(first, second)
-}
-
-/// All combinations of one of each list, the last changing first.
-fn combinations<T: Clone>(lists: &[Vec<T>]) -> Vec<Vec<T>> {
-    lists.iter().fold(vec![Vec::new()], |all, list| {
-        all.iter()
-            .flat_map(|some| list.iter().map(|item| [some.as_slice(), std::slice::from_ref(item)].concat()))
-            .collect()
-    })
 }
 
 /// One kernel for each choice of pieces, which stores all pixels of a place.

@@ -1,17 +1,17 @@
 //! How each kernel is run: which points share a vector, which a register tile, and the order of the loops.
 
 mod estimate;
+mod lanes;
 mod rest;
 
 use super::draft::{Draft, DraftKernel};
 use super::machine::Machine;
 use super::pack::{movable, packable};
 use estimate::{Estimate, LATENCY};
-use fusewright_ir::kernel::{Axis, Combine, FoldKind, Kernel, ScalarId};
-use fusewright_ir::plan::access::{Part, Read, alternating, any_depends, gathered, is_proven, plain, reads, stride};
+use fusewright_ir::kernel::{Axis, FoldKind, Kernel, ScalarId};
+use fusewright_ir::plan::access::{Part, Read, any_depends, gathered, plain, reads, stride};
 use fusewright_ir::plan::edges::Edges;
 use fusewright_ir::plan::{Rest, Schedule, Vector};
-use fusewright_ir::tensor::DType;
 use smallvec::SmallVec;
 use std::cmp::Reverse;
 
@@ -36,16 +36,15 @@ pub fn schedule(draft: &Draft, draft_kernel: &DraftKernel, machine: &Machine) ->
         let buffer = draft.buffer(id);
         (&buffer.layout, &buffer.info.dims)
     });
-    let may_gather = !draft_kernel.once && !in_band && edges.as_ref().is_some_and(Edges::is_empty);
-    let may_have_rests = edges.as_ref().is_some_and(Edges::is_empty);
+    let is_inside = edges.as_ref().is_some_and(Edges::is_empty);
     let is_worth = !draft_kernel.once || kernel.stores.len() > MOST_SCALARS;
     if let Some(edges) = edges.filter(|_| is_worth && facts.may_be_vector()) {
-        let mut outer = facts.outer_axis(Loads::Contiguous);
+        let mut outer = facts.contiguous_axis();
         if outer.is_none() {
             // A matrix that is computed in each call may be worth packing too.
             let fixed = facts.loose.len();
             facts.loose.extend(movable(draft, kernel));
-            outer = facts.outer_axis(Loads::Contiguous);
+            outer = facts.contiguous_axis();
             if outer.is_none() {
                 facts.loose.truncate(fixed);
             }
@@ -53,9 +52,8 @@ pub fn schedule(draft: &Draft, draft_kernel: &DraftKernel, machine: &Machine) ->
         // Where tiles along the better axis cannot cross the edges, those along another may.
         let better = facts.vector(outer, &schedule.fold_orders, machine);
         let lanes = machine.vector_lanes;
-        let strided = facts.outer_axis(Loads::Strided).or_else(|| facts.outer_axis(Loads::Scattered));
-        let strided = strided.map(|axis| Vector::Outer { axis, lanes });
-        let other = strided.filter(|_| better == Some(Vector::Inner));
+        let strided = || facts.strided_axis().map(|axis| Vector::Outer { axis, lanes });
+        let other = if better == Some(Vector::Inner) { strided() } else { None };
         for vector in [better, other].into_iter().flatten() {
             weights = facts.tiles_along(vector, &mut schedule, &edges, machine);
             if edges.fit(kernel, &schedule) {
@@ -65,28 +63,17 @@ pub fn schedule(draft: &Draft, draft_kernel: &DraftKernel, machine: &Machine) ->
         }
     }
     schedule.order = facts.loop_order(&schedule, &weights, machine);
-    if may_have_rests {
+    if is_inside {
         schedule.rests.extend(facts.last_lanes(&schedule, machine));
     }
     schedule.streaming = facts.is_large_result(&schedule, machine);
-    schedule.gather = may_gather && facts.is_better_gathered(&schedule, machine);
+    schedule.gather = is_inside && !draft_kernel.once && !in_band && facts.is_better_gathered(&schedule, machine);
     schedule
 }
 
 /// Points along the vector axis of one call of a leaf that folds nothing: long enough that the call costs nothing, short
 /// enough to leave parts for several threads.
 const STRETCH: u32 = 2048;
-
-/// How loads may move along a vector.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Loads {
-    /// To the next element, or not at all.
-    Contiguous,
-    /// In equal steps.
-    Strided,
-    /// In equal steps, and stores of a contraction as well.
-    Scattered,
-}
 
 struct Facts<'a> {
     draft: &'a Draft,
@@ -109,61 +96,6 @@ struct Tile {
 }
 
 impl Facts<'_> {
-    /// The axis of the vectors: an outer one where that is possible and long enough, else the innermost of folds and
-    /// stores, else an outer one along which loads are gathered element by element.
-    fn vector(&self, outer: Option<Axis>, fold_orders: &[SmallVec<[Axis; 6]>], machine: &Machine) -> Option<Vector> {
-        // How much of the last vector is used; sums across the lanes of a vector cost about as much again.
-        let width = machine.vector_lanes as usize;
-        let use_of = |n: usize| n as f64 / n.next_multiple_of(width) as f64;
-        let inner = self.inner_extent(fold_orders);
-        match (outer, inner) {
-            (Some(outer), Some(inner)) if use_of(self.extent(outer)) < 0.5 * use_of(inner) => Some(Vector::Inner),
-            (_, Some(_)) if self.is_streaming(fold_orders, machine) => Some(Vector::Inner),
-            (None, Some(inner)) => {
-                let strided = self.outer_axis(Loads::Strided);
-                // Windows are narrow: every other element of a long row is a better vector.
-                let is_fuller =
-                    |axis: &Axis| self.strides_are_short(*axis) && use_of(self.extent(*axis)) > 2.0 * use_of(inner);
-                let any = || {
-                    let any = strided.or_else(|| self.outer_axis(Loads::Scattered));
-                    any.filter(|&axis| self.is_better_strided(axis, inner, machine))
-                };
-                let axis = strided.filter(is_fuller).or_else(any);
-                Some(axis.map_or(Vector::Inner, |axis| Vector::Outer { axis, lanes: machine.vector_lanes }))
-            }
-            (outer, _) => {
-                let strided = || self.outer_axis(Loads::Strided).or_else(|| self.outer_axis(Loads::Scattered));
-                let axis = outer.or_else(strided)?;
-                Some(Vector::Outer { axis, lanes: machine.vector_lanes })
-            }
-        }
-    }
-
-    /// Whether one fold takes less along an outer axis, where the lanes of some loads are apart, than along its last axis of `inner`
-    /// points, where each result is what is left of the lanes of a vector.
-    fn is_better_strided(&self, axis: Axis, inner: usize, machine: &Machine) -> bool {
-        let [fold] = &self.kernel.folds[..] else { return false };
-        let width = machine.vector_lanes as usize;
-        let steps: usize = fold.inner.iter().product();
-        let reduced = width * (steps / inner * inner.div_ceil(width) + REDUCTION);
-        let load = |read: &Read| -> f64 {
-            let cycles = match self.stride(read, axis) {
-                _ if self.is_loose(read) => 1.0,
-                Some(0 | 1) => 1.0,
-                Some(2) => 3.0,
-                _ => 1.25 * width as f64,
-            };
-            // What all points of a tile share is read once.
-            let shares = |other: &Axis| *other != axis && !any_depends(read.at, *other);
-            let points = self.own_axes().filter(shares).map(|other| self.extent(other)).max().unwrap_or(1);
-            cycles / points.clamp(1, MOST_POINTS as usize) as f64
-        };
-        let loads: f64 = self.reads.iter().filter(|read| matches!(read.part, Part::Fold(_))).map(load).sum();
-        let extent = self.extent(axis);
-        let part_in_use = extent as f64 / extent.next_multiple_of(width) as f64;
-        steps as f64 * (1.0 + loads) / part_in_use * WORTH_STRIDES < reduced as f64
-    }
-
     /// Puts vectors along an axis and the tiles that go with them into a schedule; gives the axes of the weights that a tile shares.
     fn tiles_along(&self, vector: Vector, schedule: &mut Schedule, edges: &Edges, machine: &Machine) -> Vec<Axis> {
         schedule.vector = Some(vector);
@@ -183,24 +115,6 @@ impl Facts<'_> {
         schedule.windows = tile.windows;
         schedule.rests.extend(tile.rest);
         weights
-    }
-
-    /// Whether every load moves by two elements at most along an axis: two vectors hold what one needs.
-    fn strides_are_short(&self, axis: Axis) -> bool {
-        self.reads.iter().all(|read| self.is_loose(read) || matches!(self.stride(read, axis), Some(0..=2)))
-    }
-
-    /// Whether a fold reads constants that are too large for any cache, each element once a call, and along the fold as
-    /// they lie: memory is as fast in this order as in any, and needs no packed copy.
-    fn is_streaming(&self, fold_orders: &[SmallVec<[Axis; 6]>], machine: &Machine) -> bool {
-        self.reads.iter().any(|read| {
-            let Part::Fold(fold) = read.part else { return false };
-            let buffer = self.draft.buffer(read.buffer);
-            buffer.is_constant()
-                && buffer.bytes() > machine.l3_bytes
-                && fold_orders[fold].last().is_some_and(|&axis| self.stride(read, axis) == Some(1))
-                && self.outer_axes().all(|axis| self.extent(axis) == 1 || any_depends(read.at, axis))
-        })
     }
 
     fn is_loose(&self, read: &Read) -> bool {
@@ -229,78 +143,6 @@ impl Facts<'_> {
         let store = &self.kernel.stores[store];
         let buffer = self.draft.buffer(store.buffer);
         stride(&store.at, axis, &buffer.layout, &buffer.info.dims)
-    }
-
-    /// Whether what is loaded and stored is such that vectors can be.
-    fn may_be_vector(&self) -> bool {
-        let word = |dtype| matches!(dtype, DType::F32 | DType::I32 | DType::U32);
-        let read = |read: &Read| word(self.kernel.body.dtype(read.id));
-        let folded = self.kernel.folds.iter().all(|fold| !matches!(fold.kind, FoldKind::ArgMax | FoldKind::ArgMin));
-        let stored = self.kernel.stores.iter().all(|store| {
-            let buffer = self.draft.buffer(store.buffer);
-            let extents = self.kernel.space(&store.inner);
-            store.combine == Combine::Set
-                && word(buffer.info.dtype)
-                && is_proven(&store.at, &extents, &buffer.layout, &buffer.info.dims, true)
-        });
-        self.reads.iter().all(read) && folded && stored
-    }
-
-    /// The longest outer axis along which every store is contiguous, or two together are, and every load moves in the way
-    /// stated.
-    fn outer_axis(&self, loads: Loads) -> Option<Axis> {
-        let moves = |step: Option<i64>| match loads {
-            Loads::Contiguous => matches!(step, Some(0 | 1)),
-            Loads::Strided | Loads::Scattered => step.is_some(),
-        };
-        let scatters = loads == Loads::Scattered && !self.kernel.folds.is_empty();
-        let fits = |axis: &Axis| {
-            self.extent(*axis) > 1
-                && self.reads.iter().all(|read| self.is_loose(read) || moves(self.stride(read, *axis)))
-                && ((0..self.kernel.stores.len()).all(|store| self.store_stride(store, *axis) == Some(1))
-                    || (loads == Loads::Strided && self.fills_rows_by_pairs(*axis))
-                    || (scatters
-                        && (0..self.kernel.stores.len()).all(|store| self.store_stride(store, *axis) > Some(0))))
-        };
-        self.own_axes().filter(fits).max_by_key(|axis| self.extent(*axis))
-    }
-
-    /// Whether stores go by pairs that write every other element of rows along an axis.
-    fn fills_rows_by_pairs(&self, axis: Axis) -> bool {
-        let layout = |id| {
-            let buffer = self.draft.buffer(id);
-            (&buffer.layout, buffer.info.dims.as_slice())
-        };
-        self.kernel.folds.is_empty() && alternating(self.kernel, axis, layout).is_some()
-    }
-
-    /// The length of the last inner axis of all folds and stores over inner axes, where they share it, it is innermost
-    /// in every fold, and every load of theirs is contiguous along it or the same.
-    fn inner_extent(&self, fold_orders: &[SmallVec<[Axis; 6]>]) -> Option<usize> {
-        let n_outer = self.kernel.outer.len();
-        let folds = self.kernel.folds.iter().enumerate().map(|(i, fold)| (Part::Fold(i), &fold.inner));
-        let stores = self.kernel.stores.iter().enumerate().filter(|(_, store)| !store.inner.is_empty());
-        let stores = stores.map(|(i, store)| (Part::Store(i), &store.inner));
-        let mut shared = None;
-        for (part, inner) in folds.chain(stores) {
-            let axis = Axis((n_outer + inner.len()).checked_sub(1)? as u32);
-            let extent = *inner.last()?;
-            if shared.is_some_and(|known| known != (axis, extent)) {
-                return None;
-            }
-            shared = Some((axis, extent));
-            let loads = self.reads.iter().filter(|read| read.part == part);
-            let contiguous =
-                loads.clone().all(|read| self.is_loose(read) || matches!(self.stride(read, axis), Some(0 | 1)));
-            let innermost = match part {
-                Part::Store(i) => self.store_stride(i, axis) == Some(1),
-                Part::Fold(i) => fold_orders[i].last() == Some(&axis),
-            };
-            if !(contiguous && innermost) {
-                return None;
-            }
-        }
-        shared.map(|(_, extent)| extent).filter(|&extent| extent > 1)
     }
 
     /// The inner axes of a fold, those along which its loads move far outermost; as they stand where ties are told
@@ -577,10 +419,6 @@ impl Facts<'_> {
         order
     }
 }
-
-/// Cycles in which the lanes of a vector are added up, and by how much less vectors of results must take than that.
-const REDUCTION: usize = 8;
-const WORTH_STRIDES: f64 = 1.5;
 
 /// Lines that are folded together, of so many vectors at most.
 const TWO_LINES: u32 = 2;

@@ -44,6 +44,7 @@ impl Facts<'_> {
         }
         best.1.map(|tile| Rest { axis: vector, tile })
     }
+
     /// The best tile of all, where `best` is that of those whose rows end in fewer points along the same axis. A row of seven by
     /// three leaves one over, and three of such, below each other, are a tile, too.
     pub fn with_end(

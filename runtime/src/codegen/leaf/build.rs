@@ -19,7 +19,7 @@ use fusewright_ir::kernel::{Affine, Axis, BinaryOp, BufferId, FoldKind, Index, S
 use fusewright_ir::plan::Schedule;
 use fusewright_ir::plan::access::{Gathered, alternating, gathered};
 use fusewright_ir::plan::edges::Edges;
-use kept::{Kept, kept};
+use kept::kept;
 use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
 
@@ -197,7 +197,7 @@ struct Builder<'a> {
     /// Stores that fill rows together.
     pairs: Vec<(usize, usize)>,
     /// What the last fold keeps for a store.
-    kept: Option<Kept>,
+    kept: Option<ScalarId>,
     parameters: Vec<Parameter>,
     /// By axis; those of outer axes stay 0: they are in the parameters.
     positions: Vec<Position>,

@@ -56,10 +56,6 @@ pub fn may_gather(recipe: &Recipe, lane: Axis, edges: &Edges) -> Option<Axis> {
     (form.lane_step == 1 && !form.padded).then_some(gathered.again)
 }
 
-fn is_32_bits(dtype: DType) -> bool {
-    matches!(dtype, DType::F32 | DType::I32 | DType::U32)
-}
-
 /// Whether every scalar and access of the kernel has a vector form, edges apart.
 fn supported(recipe: &Recipe, lane: Axis) -> bool {
     let (kernel, body) = (&recipe.kernel, &recipe.kernel.body);
@@ -80,7 +76,7 @@ fn supported(recipe: &Recipe, lane: Axis) -> bool {
         }
         Scalar::Position(affine) => narrow(affine),
         Scalar::Load { buffer, at, .. } => {
-            is_32_bits(recipe.slots[buffer.0 as usize].dtype) && linear(recipe, lane, *buffer, at).is_some()
+            recipe.slots[buffer.0 as usize].dtype.is_lane() && linear(recipe, lane, *buffer, at).is_some()
         }
         Scalar::Unary(op, a) => match body.dtype(*a) {
             DType::F32 => true,
@@ -107,10 +103,10 @@ fn supported(recipe: &Recipe, lane: Axis) -> bool {
             DType::U32 => matches!(op, CompareOp::Eq | CompareOp::Ne | CompareOp::Lt | CompareOp::Gt),
             _ => false,
         },
-        Scalar::Select(_, a, _) => is_32_bits(body.dtype(*a)) || body.dtype(*a) == DType::Bool,
+        Scalar::Select(_, a, _) => body.dtype(*a).is_lane() || body.dtype(*a) == DType::Bool,
         Scalar::Fma(..) => true,
         Scalar::Cast(to, a) => match (body.dtype(*a), to) {
-            (DType::Bool, to) => is_32_bits(*to),
+            (DType::Bool, to) => to.is_lane(),
             (DType::I32 | DType::U32 | DType::I64, DType::I32 | DType::U32 | DType::F32) => true,
             (from, to) => from == *to,
         },
@@ -118,7 +114,7 @@ fn supported(recipe: &Recipe, lane: Axis) -> bool {
     let folds = kernel.folds.iter().all(|fold| body.dtype(fold.value) == DType::F32);
     let stores = kernel.stores.iter().all(|store| {
         store.combine == Combine::Set
-            && is_32_bits(recipe.slots[store.buffer.0 as usize].dtype)
+            && recipe.slots[store.buffer.0 as usize].dtype.is_lane()
             && linear(recipe, lane, store.buffer, &store.at).is_some()
     });
     scalars && folds && stores

@@ -8,18 +8,10 @@ use crate::codegen::leaf::Lanes;
 use fusewright_ir::kernel::{Axis, FoldKind, Scalar, ScalarId, UnaryOp};
 use fusewright_ir::tensor::DType;
 
-/// What is kept.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Kept {
-    /// What the last fold folds.
-    pub value: ScalarId,
-    /// The store whose elements hold it until they are written.
-    pub store: usize,
-}
-
-/// What is worth keeping along an inner lane axis. The place may be that of an operand that is not needed any more: so nothing is
+/// What is worth keeping along an inner lane axis, of what the last fold folds: in the elements of the only store, until they are
+/// written. The place may be that of an operand that is not needed any more: so nothing is
 /// folded behind it, and what is stored reads nothing else along the vectors.
-pub(super) fn kept(recipe: &Recipe, lane: Axis) -> Option<Kept> {
+pub(super) fn kept(recipe: &Recipe, lane: Axis) -> Option<ScalarId> {
     let kernel = &recipe.kernel;
     let fold = kernel.folds.last().filter(|_| (lane.0 as usize) >= kernel.outer.len())?;
     let Scalar::Unary(op, _) = kernel.body.get(fold.value) else { return None };
@@ -48,25 +40,25 @@ pub(super) fn kept(recipe: &Recipe, lane: Axis) -> Option<Kept> {
             other => stack.extend(other.operands()),
         }
     }
-    is_needed.then_some(Kept { value: fold.value, store: 0 })
+    is_needed.then_some(fold.value)
 }
 
 impl Builder<'_> {
     /// Keeps what was folded at a point.
-    pub(super) fn keep(&mut self, kept: Kept, point: &Point) {
-        let store = &self.recipe.kernel.stores[kept.store];
+    pub(super) fn keep(&mut self, kept: ScalarId, point: &Point) {
+        let store = &self.recipe.kernel.stores[0];
         let form = linear(self.recipe, self.lane, store.buffer, &store.at).expect("checked by supported");
-        let value = self.vector(kept.value, point);
-        self.write(kept.store, &form, store.buffer, value, point);
+        let value = self.vector(kept, point);
+        self.write(0, &form, store.buffer, value, point);
     }
 
     /// Reads what was kept at a point, for all that needs it there.
-    pub(super) fn find_kept(&mut self, kept: Kept, point: &Point) {
-        let store = &self.recipe.kernel.stores[kept.store];
+    pub(super) fn find_kept(&mut self, kept: ScalarId, point: &Point) {
+        let store = &self.recipe.kernel.stores[0];
         let form = linear(self.recipe, self.lane, store.buffer, &store.at).expect("checked by supported");
         let lanes = Lanes::first(self.used_lanes(point));
         let value = self.load(&form, store.buffer, point, lanes);
-        let key = (kept.value, self.projected(kept.value, point));
+        let key = (kept, self.projected(kept, point));
         self.scopes.last_mut().expect("a scope is open").insert(key, Value::Vector(value));
     }
 }
