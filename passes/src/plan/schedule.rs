@@ -3,6 +3,7 @@
 mod estimate;
 mod lanes;
 mod rest;
+mod windows;
 
 use super::draft::{Draft, DraftKernel};
 use super::machine::Machine;
@@ -253,6 +254,8 @@ impl Facts<'_> {
         // Of axes that are as good, the one whose points lie nearest to each other in memory.
         let mut axes: Vec<Axis> = self.own_axes().filter(shares).collect();
         axes.sort_by_key(|&axis| self.store_stride(0, axis).map_or(u64::MAX, i64::unsigned_abs));
+        // Windows come from far caches, and faster in the order of memory.
+        let firsts = if estimate.is_of_windows_apart() { axes.len().min(1) } else { axes.len() };
         let most = |axis: Axis| self.most_points(axis);
         let mut best: Option<(f64, Tile)> = None;
         let mut consider = |lanes: u32, points: &[(Axis, u32)], gain: f64| {
@@ -267,16 +270,16 @@ impl Facts<'_> {
             fits
         };
         let all_lanes = || (width..=longest).rev().step_by(width as usize);
-        for &axis in &axes {
+        for &axis in &axes[..firsts] {
             for lanes in all_lanes() {
                 let _ = (1..=most(axis)).all(|points| consider(lanes, &[(axis, points)], 1.0));
             }
         }
         all_lanes().for_each(|lanes| _ = consider(lanes, &[], 1.0));
-        for (i, &axis) in axes.iter().enumerate().filter(|_| may_be_two) {
+        for (i, &axis) in axes[..firsts].iter().enumerate().filter(|_| may_be_two) {
             for (&other, lanes) in axes[i + 1..].iter().flat_map(|other| all_lanes().map(move |lanes| (other, lanes))) {
-                for points in 2..=most(axis) / 2 {
-                    let rows = 2..=most(other).min(MOST_POINTS / points);
+                for points in 2..=most(axis).min(estimate.most_points_of_two() / 2) {
+                    let rows = 2..=most(other).min(estimate.most_points_of_two() / points);
                     let _ = rows.into_iter().all(|rows| consider(lanes, &[(axis, points), (other, rows)], WORTH_TWO));
                 }
             }

@@ -1,6 +1,7 @@
 //! What a register tile costs, in cycles.
 
-use super::Facts;
+use super::windows::Windows;
+use super::{Facts, MOST_POINTS};
 use crate::plan::machine::Machine;
 use fusewright_ir::kernel::{Axis, BinaryOp, Fold, FoldKind, Scalar};
 use fusewright_ir::plan::Schedule;
@@ -11,8 +12,14 @@ use smallvec::SmallVec;
 /// Cycles until a sum can be added to again: four, and one for what is late.
 pub const LATENCY: f64 = 5.0;
 
+/// The same where leaves are so short that one begins before the sums of the one before are known.
+const OVERLAPPING_LATENCY: f64 = 4.0;
+
+/// How much faster additions to few sums are than one after the other, as a processor sees those that come later.
+const LOOK_AHEAD: f64 = 1.3;
+
 /// Bytes that come from the second-level cache in a cycle, of vectors that are read one behind the other.
-const L2_BYTES_A_CYCLE: f64 = 24.0;
+pub const L2_BYTES_A_CYCLE: f64 = 24.0;
 
 /// The same of the last-level cache.
 const L3_BYTES_A_CYCLE: f64 = 12.0;
@@ -32,6 +39,8 @@ pub struct Estimate<'a> {
     pub steps: usize,
     /// Sums a point.
     parts: u32,
+    /// Windows that are summed, where lanes have weights of their own.
+    windows: Option<Windows>,
 }
 
 impl<'a> Estimate<'a> {
@@ -45,11 +54,22 @@ impl<'a> Estimate<'a> {
             reads: facts.reads.iter().filter(|read| matches!(read.part, Part::Fold(_))).collect(),
             steps: folds.iter().map(|fold| fold.inner.iter().product::<usize>()).max().unwrap_or(1),
             parts: folds.iter().map(|fold| fold.kind.results(DType::F32).len() as u32).sum(),
+            windows: Windows::of(facts, vector, machine),
         }
     }
 }
 
 impl Estimate<'_> {
+    /// Whether windows are summed in which lanes have weights of their own.
+    pub fn is_of_windows_apart(&self) -> bool {
+        self.windows.is_some()
+    }
+
+    /// The most points of a tile along two axes together.
+    pub fn most_points_of_two(&self) -> u32 {
+        if self.windows.is_some() { 2 * MOST_POINTS } else { MOST_POINTS }
+    }
+
     fn vectors(&self, lanes: u32) -> u32 {
         lanes / self.machine.vector_lanes
     }
@@ -77,6 +97,9 @@ impl Estimate<'_> {
     /// Whether all is in registers: beside the sums a row of vectors and, where instructions cannot read one element for all
     /// lanes, that element.
     pub fn fits(&self, lanes: u32, points: &[(Axis, u32)]) -> bool {
+        if let Some(windows) = self.windows.as_ref().filter(|_| points.iter().any(|(_, n)| *n > 1)) {
+            return windows.costs(self.vectors(lanes), points, self.machine).registers <= self.machine.registers;
+        }
         // Elements that several folds share, and the numbers that all sums take, have the other half of the registers.
         let most = if self.overlaps(points) { self.machine.registers / 2 } else { u32::MAX };
         let (vectors, points) = (self.vectors(lanes), points.iter().map(|(_, n)| n).product::<u32>());
@@ -132,6 +155,13 @@ impl Estimate<'_> {
     fn step(&self, lanes: u32, points: &[(Axis, u32)]) -> f64 {
         let vectors = self.vectors(lanes);
         let all: u32 = points.iter().map(|(_, n)| n).product();
+        if let Some(windows) = &self.windows {
+            let costs = windows.costs(vectors, points, self.machine);
+            let (steps, sums) = (self.steps as f64, f64::from(vectors * all));
+            let rounds = sums / f64::from(costs.chains) / LOOK_AHEAD;
+            let adding = (sums / 2.0).max(OVERLAPPING_LATENCY).max(OVERLAPPING_LATENCY * rounds);
+            return adding.max(costs.loads / steps).max(costs.fetching / steps) + 0.5;
+        }
         let fetching = match 4 * u64::from(lanes) * self.steps as u64 {
             near if near <= self.machine.l1_bytes / 2 => 0.0,
             block if block <= self.machine.l2_bytes => f64::from(4 * lanes) / L2_BYTES_A_CYCLE,

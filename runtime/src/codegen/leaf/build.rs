@@ -8,6 +8,7 @@ mod forms;
 mod kept;
 mod memory;
 mod values;
+mod windows;
 
 pub use forms::{lane_axis, may_gather};
 
@@ -22,6 +23,7 @@ use fusewright_ir::plan::edges::Edges;
 use kept::kept;
 use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
+use windows::WindowSums;
 
 /// A leaf and what its parameters are.
 #[derive(Clone, Debug)]
@@ -124,6 +126,7 @@ pub fn build(
         lanes: width,
         pairs: pairs(recipe, lane),
         kept: kept(recipe, lane),
+        windows: None,
         stretch: Stretch { begin: 0, length: tile.get(lane.0 as usize).copied().unwrap_or(1), step: None },
     };
     for fold in 0..recipe.kernel.folds.len() {
@@ -198,6 +201,8 @@ struct Builder<'a> {
     pairs: Vec<(usize, usize)>,
     /// What the last fold keeps for a store.
     kept: Option<ScalarId>,
+    /// The windows whose elements the fold at hand sums.
+    windows: Option<WindowSums>,
     parameters: Vec<Parameter>,
     /// By axis; those of outer axes stay 0: they are in the parameters.
     positions: Vec<Position>,
@@ -312,6 +317,7 @@ impl Builder<'_> {
             let starts = vec![identity; points.len()];
             let begin = self.writer.place();
             let turns = self.turns(value, &points);
+            self.windows = self.windows_of(kind, value, turns.iter().map(|&i| &points[i]));
             let sums = self.loops(inner, order, &[value], &starts, &mut |builder, carried| {
                 let mut sums = carried.to_vec();
                 for &i in &turns {
@@ -319,7 +325,8 @@ impl Builder<'_> {
                 }
                 sums
             });
-            self.writer.add_by_element(begin);
+            self.add_by_element(begin);
+            self.windows = None;
             return sums;
         }
         // Along an inner lane axis: several chains of vectors, combined at the end.
@@ -584,6 +591,9 @@ impl Builder<'_> {
         self.positions[axis.0 as usize] = Position::Loop { id, stride: 1, offset: 0 };
         self.scopes.push(FxHashMap::default());
         let next = self.loops(inner, rest, roots, &inside, body);
+        if self.windows.is_some() {
+            self.add_by_element(0);
+        }
         self.scopes.pop();
         self.writer.end_loop(id, extent as u64, starts, &inside, &next)
     }

@@ -1,5 +1,6 @@
 //! Writing a leaf, instruction by instruction.
 
+use super::elements::{Windows, by_element};
 use super::{
     Access, Address, Binary, Carried, Compare, Counts, Inst, Leaf, Logic, Loop, LoopId, Mask, Name, Reduction, Shift,
     Table, Unary, Vector,
@@ -272,13 +273,14 @@ impl Writer {
     }
 
     /// Sums of products since `start`, such as those of a window over rows: where their elements are more than registers hold,
-    /// each is read once and added to all sums that need it, in the order of memory. The order within every sum stays.
-    pub fn add_by_element(&mut self, start: usize) {
+    /// each is read once and added to all sums that need it, in the order of memory, or in that of `windows`. The order within
+    /// every sum stays.
+    pub fn add_by_element(&mut self, start: usize, windows: Option<&Windows>) {
         let (front, registers) = (self.constants_in_front(), self.registers());
         let Some(body) = self.open.last_mut() else { return };
         let run = body.split_off(start + front);
-        match by_element(&run, registers) {
-            Some(order) => body.extend(order.into_iter().map(|i| run[i].clone())),
+        match by_element(&run, registers, windows) {
+            Some(ordered) => body.extend(ordered),
             None => body.extend(run),
         }
     }
@@ -341,79 +343,5 @@ impl Writer {
             .collect();
         self.push(Inst::Loop(Loop { id, count, carried, body }));
         after
-    }
-}
-
-/// An order of these instructions for [`Writer::add_by_element`], where there is one and it is worth it.
-fn by_element(run: &[Inst], registers: usize) -> Option<Vec<usize>> {
-    let mut given: FxHashMap<Vector, usize> = FxHashMap::default();
-    // For sums the element that was added last, for others the first that they are made of, by place in memory.
-    let mut elements: Vec<Option<i64>> = Vec::new();
-    let mut rows: Option<&Address> = None;
-    let (mut sums, mut n_sums, mut n_elements) = (Vec::new(), 0, 0);
-    for (i, inst) in run.iter().enumerate() {
-        let of = |vector: Vector| given.get(&vector).and_then(|&i: &usize| elements[i]);
-        let is_sum = |vector: Vector| given.get(&vector).is_some_and(|&i| matches!(run[i], Inst::Fma { .. }));
-        let (to, element) = match inst {
-            Inst::Load { to, access: Access::Broadcast, .. } => (to, None),
-            Inst::Load { to, from, .. } => {
-                let first = *rows.get_or_insert(from);
-                if (first.base, &first.terms) != (from.base, &from.terms) {
-                    return None;
-                }
-                (to, Some(from.offset))
-            }
-            Inst::Evens { to, a, b } | Inst::Blend { to, a, b, .. } => (to, of(*a).into_iter().chain(of(*b)).min()),
-            Inst::Fma { a, b, .. } if is_sum(*a) || is_sum(*b) => return None,
-            Inst::Fma { to, a, b, c } => {
-                n_sums += usize::from(!is_sum(*c));
-                let element = match (of(*a), of(*b)) {
-                    (Some(_), Some(_)) => return None,
-                    (Some(element), None) | (None, Some(element)) => element,
-                    // A number in the place of an element outside.
-                    (None, None) => of(*c).unwrap_or(i64::MIN),
-                };
-                sums.push((element, i));
-                (to, Some(element))
-            }
-            _ => return None,
-        };
-        n_elements += usize::from(element.is_some() && !matches!(inst, Inst::Fma { .. }));
-        given.insert(*to, i);
-        elements.push(element);
-    }
-    if n_elements + n_sums < registers {
-        return None;
-    }
-    sums.sort_by_key(|&(element, _)| element);
-    let mut order = Order { run, given, is_placed: vec![false; run.len()], placed: Vec::with_capacity(run.len()) };
-    sums.into_iter().all(|(_, sum)| order.place(sum)).then_some(order.placed)
-}
-
-/// Instructions of a run, one after the other.
-struct Order<'a> {
-    run: &'a [Inst],
-    given: FxHashMap<Vector, usize>,
-    is_placed: Vec<bool>,
-    placed: Vec<usize>,
-}
-
-impl Order<'_> {
-    /// Places an instruction behind those that it needs. Whether it may be: sums that it adds to have their place, as another
-    /// order within a sum would be another result.
-    fn place(&mut self, i: usize) -> bool {
-        let mut needed: SmallVec<[usize; 3]> = SmallVec::new();
-        self.run[i]
-            .vectors(&mut |vector| needed.extend(self.given.get(&vector).copied().filter(|&i| !self.is_placed[i])));
-        for needed in needed {
-            if matches!(self.run[needed], Inst::Fma { .. }) || !self.place(needed) {
-                return false;
-            }
-        }
-        if !self.is_placed[i] {
-            self.is_placed[i] = true;
-            self.placed.push(i);
-        }
-        true
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod build;
 pub mod clif;
+mod elements;
 pub mod lanes;
 pub mod x64;
 
