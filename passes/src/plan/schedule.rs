@@ -168,12 +168,21 @@ impl Facts<'_> {
     }
 
     /// Whether the first store writes more than half of the last-level cache, vector behind vector: to read the old bytes
-    /// first, and to keep the new ones, would be in vain.
+    /// first, and to keep the new ones, would be in vain. Lines that are not written whole at once would be read as well, and
+    /// written several times.
     fn is_large_result(&self, schedule: &Schedule, machine: &Machine) -> bool {
-        let Some(Vector::Outer { axis, .. }) = schedule.vector else { return false };
+        let Some(Vector::Outer { axis, lanes }) = schedule.vector else { return false };
         let Some(store) = self.kernel.stores.first() else { return false };
         let buffer = self.draft.buffer(store.buffer);
-        buffer.bytes() > machine.l3_bytes / 2 && store.inner.is_empty() && self.store_stride(0, axis) == Some(1)
+        let is_line = |elements: i64| elements % LINE_ELEMENTS == 0;
+        let rows_are_lines = || {
+            let others = self.outer_axes().filter(|&other| other != axis && self.extent(other) > 1);
+            is_line(lanes.into()) && others.into_iter().all(|other| self.store_stride(0, other).is_some_and(is_line))
+        };
+        buffer.bytes() > machine.l3_bytes / 2
+            && store.inner.is_empty()
+            && self.store_stride(0, axis) == Some(1)
+            && (lanes as usize >= self.extent(axis) || rows_are_lines())
     }
 
     /// Whether what a fold reads along the vectors is better put side by side by the first tile that reads it. Where its rows lie in
@@ -450,6 +459,9 @@ pub const MOST_POINTS: u32 = 8;
 /// 64 entries or some more, and weights and results are in others.
 const PAGE_BYTES: u64 = 4096;
 pub const MANY_PAGES: u64 = 32;
+
+/// 32-bit elements of a line of a cache.
+const LINE_ELEMENTS: i64 = 16;
 
 /// Cycles that it takes to find a page that is not among those.
 const PAGE_CYCLES: f64 = 8.0;

@@ -27,6 +27,12 @@ const L3_BYTES_A_CYCLE: f64 = 12.0;
 /// What a load of one element into all lanes costs, in loads of a vector: many machines need a shuffle.
 const BROADCAST: f64 = 1.5;
 
+/// What a load costs of a vector that begins anywhere: many are in two lines of the cache.
+const UNALIGNED: f64 = 1.25;
+
+/// Machines with so many registers, or more, read one element for all lanes where they multiply with it.
+const MANY_REGISTERS: u32 = 32;
+
 /// What tiles are chosen by: the cycles of the innermost loop, at two multiply-adds or two loads a cycle, [`LATENCY`] until a sum
 /// can be added to again, and vectors of a block that a near cache cannot hold at the pace of the next.
 pub struct Estimate<'a> {
@@ -101,9 +107,14 @@ impl Estimate<'_> {
             return windows.costs(self.vectors(lanes), points, self.machine).registers <= self.machine.registers;
         }
         // Elements that several folds share, and the numbers that all sums take, have the other half of the registers.
-        let most = if self.overlaps(points) { self.machine.registers / 2 } else { u32::MAX };
+        let overlaps = self.overlaps(points);
         let (vectors, points) = (self.vectors(lanes), points.iter().map(|(_, n)| n).product::<u32>());
-        let operands = vectors.min(points) + u32::from(self.machine.registers < 32);
+        let most = match (overlaps, self.machine.registers) {
+            (true, few) if few < MANY_REGISTERS && self.parts == 1 => few - points - 1,
+            (true, many) => many / 2,
+            (false, _) => u32::MAX,
+        };
+        let operands = vectors.min(points) + u32::from(self.machine.registers < MANY_REGISTERS);
         let accumulators = (self.machine.accumulators / self.parts).max(1);
         let is_too_large = vectors * points > accumulators
             || (points > 1 && vectors * points > most)
@@ -167,7 +178,13 @@ impl Estimate<'_> {
             block if block <= self.machine.l2_bytes => f64::from(4 * lanes) / L2_BYTES_A_CYCLE,
             _ => f64::from(4 * lanes) / L3_BYTES_A_CYCLE,
         };
-        let written_out = self.steps * (all * vectors) as usize <= Schedule::most_unrolled(self.is_of_windows(points));
+        let is_of_windows = self.is_of_windows(points);
+        let written_out = self.steps * (all * vectors) as usize <= Schedule::most_unrolled(is_of_windows);
+        // A weight waits for the vectors of a row, and is read again for the next.
+        let (weight, element) = match is_of_windows && written_out && self.machine.registers < MANY_REGISTERS {
+            true => (f64::from(all), UNALIGNED),
+            false => (BROADCAST, 1.0),
+        };
         let loads: f64 = self
             .reads
             .iter()
@@ -176,7 +193,7 @@ impl Estimate<'_> {
                 let times: f64 = moving
                     .map(|&(axis, n)| f64::from(n) * if written_out { self.facts.overlap(read, axis, n) } else { 1.0 })
                     .product();
-                times * if any_depends(read.at, self.vector) { f64::from(vectors) } else { BROADCAST }
+                times * if any_depends(read.at, self.vector) { f64::from(vectors) * element } else { weight }
             })
             .sum();
         let sums = f64::from(vectors * all * self.parts);

@@ -401,6 +401,10 @@ impl Builder<'_> {
             return self.writer.fused(distance, distance, sum);
         }
         if let (FoldKind::Sum, Scalar::Binary(BinaryOp::Mul, a, b)) = (kind, self.recipe.kernel.body.get(value)) {
+            // Nothing is multiplied with padding, as by others.
+            if self.is_nothing(*a, point) || self.is_nothing(*b, point) {
+                return sum;
+            }
             let (a, b) = (self.vector(*a, point), self.vector(*b, point));
             return self.writer.fused(a, b, sum);
         }

@@ -39,8 +39,13 @@ enum Known {
     Sum(usize, (i64, i64)),
 }
 
-/// These instructions by element, where that can be and is worth it.
-pub fn by_element(run: &[Inst], registers: usize, windows: Option<&Windows>) -> Option<Vec<Inst>> {
+/// These instructions by element, where that can be and is worth it. `n_vectors` are named so far.
+pub fn by_element(
+    run: &[Inst],
+    registers: usize,
+    windows: Option<&Windows>,
+    n_vectors: &mut u32,
+) -> Option<Vec<Inst>> {
     let mut known: FxHashMap<Vector, (usize, Known)> = FxHashMap::default();
     let mut rows: Option<&Address> = None;
     let (mut additions, mut n_sums, mut n_elements) = (Vec::new(), 0, 0);
@@ -100,8 +105,20 @@ pub fn by_element(run: &[Inst], registers: usize, windows: Option<&Windows>) -> 
         given: known.into_iter().map(|(vector, (i, _))| (vector, i)).collect(),
         is_placed: vec![false; run.len()],
         placed: Vec::with_capacity(run.len()),
+        weights: windows.filter(|windows| !windows.are_apart).map(|_| FxHashMap::default()),
+        n_vectors,
     };
-    additions.into_iter().all(|(_, addition)| order.place(addition)).then_some(order.placed)
+    let mut group = None;
+    for (place, addition) in additions {
+        if group != Some(place.0) {
+            group = Some(place.0);
+            order.weights.iter_mut().for_each(FxHashMap::clear);
+        }
+        if !order.place(addition) {
+            return None;
+        }
+    }
+    Some(order.placed)
 }
 
 /// Instructions of a run, one after the other.
@@ -110,9 +127,12 @@ struct Order<'a> {
     given: FxHashMap<Vector, usize>,
     is_placed: Vec<bool>,
     placed: Vec<Inst>,
+    /// The weights that neighbouring additions have read for all lanes, where others read them anew.
+    weights: Option<FxHashMap<&'a Address, Vector>>,
+    n_vectors: &'a mut u32,
 }
 
-impl Order<'_> {
+impl<'a> Order<'a> {
     /// Places an instruction behind those that it needs. Whether it may be: sums that it adds to have their place, as another
     /// order within a sum would be another result.
     fn place(&mut self, i: usize) -> bool {
@@ -126,8 +146,26 @@ impl Order<'_> {
         }
         if !self.is_placed[i] {
             self.is_placed[i] = true;
-            self.placed.push(self.run[i].clone());
+            let inst = match &self.run[i] {
+                Inst::Load { access: Access::Broadcast, .. } if self.weights.is_some() => return true,
+                Inst::Fma { to, a, b, c } => Inst::Fma { to: *to, a: self.own(*a), b: self.own(*b), c: *c },
+                other => other.clone(),
+            };
+            self.placed.push(inst);
         }
         true
+    }
+
+    /// A factor, or what is read in its place.
+    fn own(&mut self, vector: Vector) -> Vector {
+        let Some(&i) = self.given.get(&vector) else { return vector };
+        let Inst::Load { from, access: Access::Broadcast, .. } = &self.run[i] else { return vector };
+        let Some(weights) = &mut self.weights else { return vector };
+        *weights.entry(from).or_insert_with(|| {
+            let to = Vector(*self.n_vectors);
+            *self.n_vectors += 1;
+            self.placed.push(Inst::Load { to, from: from.clone(), access: Access::Broadcast });
+            to
+        })
     }
 }

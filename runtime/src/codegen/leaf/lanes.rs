@@ -46,9 +46,14 @@ impl Writer {
         self.width
     }
 
+    /// Whether the machine has 32 registers.
+    pub fn has_many_registers(&self) -> bool {
+        self.width >= MANY_REGISTERS
+    }
+
     /// Vector registers of a machine whose vectors are so wide.
     fn registers(&self) -> usize {
-        if self.width >= MANY_REGISTERS { 32 } else { 16 }
+        if self.has_many_registers() { 32 } else { 16 }
     }
 
     /// The finished leaf.
@@ -279,7 +284,7 @@ impl Writer {
         let (front, registers) = (self.constants_in_front(), self.registers());
         let Some(body) = self.open.last_mut() else { return };
         let run = body.split_off(start + front);
-        match by_element(&run, registers, windows) {
+        match by_element(&run, registers, windows, &mut self.counts.vectors) {
             Some(ordered) => body.extend(ordered),
             None => body.extend(run),
         }

@@ -58,7 +58,8 @@ impl Builder<'_> {
             sums.lanes.push(4 * form.lane_step * i64::from(point[lane]));
             sums.points.push(others.iter().map(|&(axis, step, taps)| (step * i64::from(point[axis]), taps)).collect());
         }
-        are_apart.then_some(sums)
+        // Many registers hold whatever is near.
+        (are_apart || !self.writer.has_many_registers()).then_some(sums)
     }
 
     /// Whether an index goes along an axis with points of the tile and along one of the fold.
