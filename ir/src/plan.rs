@@ -308,6 +308,12 @@ impl Schedule {
         if windows { 800 } else { 160 }
     }
 
+    /// Whether the weights of a window of so many taps are so few that 16 registers hold them beside sums, or nearly. Others are
+    /// read for each row of vectors.
+    pub fn weights_stay(taps: usize) -> bool {
+        taps <= 9
+    }
+
     /// Every loop in order, one point at a time.
     pub fn plain(kernel: &Kernel) -> Schedule {
         let outer = kernel.outer.len() as u32;

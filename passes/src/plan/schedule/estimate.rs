@@ -100,6 +100,18 @@ impl Estimate<'_> {
         kernel.folds.iter().all(is_product) && self.overlaps(points)
     }
 
+    /// Whether weights are read again for every row of vectors, as windows are written out that have more than registers hold.
+    fn reads_weights_by_row(&self, points: &[(Axis, u32)]) -> bool {
+        self.machine.registers < MANY_REGISTERS && !Schedule::weights_stay(self.steps) && self.is_of_windows(points)
+    }
+
+    /// The registers of such a row beside sums: a weight for each point and an element, or both of every two neighbours.
+    fn waiting(&self, points: &[(Axis, u32)]) -> u32 {
+        let all: u32 = points.iter().map(|(_, n)| n).product();
+        let is_of_pairs = self.reads.iter().any(|read| self.facts.stride(read, self.vector) == Some(2));
+        if is_of_pairs { 2 * all + 3 } else { all + 1 }
+    }
+
     /// Whether all is in registers: beside the sums a row of vectors and, where instructions cannot read one element for all
     /// lanes, that element.
     pub fn fits(&self, lanes: u32, points: &[(Axis, u32)]) -> bool {
@@ -107,13 +119,12 @@ impl Estimate<'_> {
             return windows.costs(self.vectors(lanes), points, self.machine).registers <= self.machine.registers;
         }
         // Elements that several folds share, and the numbers that all sums take, have the other half of the registers.
-        let overlaps = self.overlaps(points);
-        let (vectors, points) = (self.vectors(lanes), points.iter().map(|(_, n)| n).product::<u32>());
-        let most = match (overlaps, self.machine.registers) {
-            (true, few) if few < MANY_REGISTERS && self.parts == 1 => few - points - 1,
-            (true, many) => many / 2,
-            (false, _) => u32::MAX,
+        let most = match self.overlaps(points) {
+            true if self.reads_weights_by_row(points) => self.machine.registers.saturating_sub(self.waiting(points)),
+            true => self.machine.registers / 2,
+            false => u32::MAX,
         };
+        let (vectors, points) = (self.vectors(lanes), points.iter().map(|(_, n)| n).product::<u32>());
         let operands = vectors.min(points) + u32::from(self.machine.registers < MANY_REGISTERS);
         let accumulators = (self.machine.accumulators / self.parts).max(1);
         let is_too_large = vectors * points > accumulators
@@ -178,10 +189,8 @@ impl Estimate<'_> {
             block if block <= self.machine.l2_bytes => f64::from(4 * lanes) / L2_BYTES_A_CYCLE,
             _ => f64::from(4 * lanes) / L3_BYTES_A_CYCLE,
         };
-        let is_of_windows = self.is_of_windows(points);
-        let written_out = self.steps * (all * vectors) as usize <= Schedule::most_unrolled(is_of_windows);
-        // A weight waits for the vectors of a row, and is read again for the next.
-        let (weight, element) = match is_of_windows && written_out && self.machine.registers < MANY_REGISTERS {
+        let written_out = self.steps * (all * vectors) as usize <= Schedule::most_unrolled(self.is_of_windows(points));
+        let (weight, element) = match written_out && self.reads_weights_by_row(points) {
             true => (f64::from(all), UNALIGNED),
             false => (BROADCAST, 1.0),
         };

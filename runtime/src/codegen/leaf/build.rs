@@ -127,6 +127,7 @@ pub fn build(
         pairs: pairs(recipe, lane),
         kept: kept(recipe, lane),
         windows: None,
+        mixes: false,
         stretch: Stretch { begin: 0, length: tile.get(lane.0 as usize).copied().unwrap_or(1), step: None },
     };
     for fold in 0..recipe.kernel.folds.len() {
@@ -203,6 +204,8 @@ struct Builder<'a> {
     kept: Option<ScalarId>,
     /// The windows whose elements the fold at hand sums.
     windows: Option<WindowSums>,
+    /// Whether its lanes are those of pairs of vectors as they come: its sums are put in order.
+    mixes: bool,
     parameters: Vec<Parameter>,
     /// By axis; those of outer axes stay 0: they are in the parameters.
     positions: Vec<Position>,
@@ -317,7 +320,8 @@ impl Builder<'_> {
             let starts = vec![identity; points.len()];
             let begin = self.writer.place();
             let turns = self.turns(value, &points);
-            self.windows = self.windows_of(kind, value, turns.iter().map(|&i| &points[i]));
+            self.windows = self.windows_of((kind, inner), value, turns.iter().map(|&i| &points[i]));
+            self.mixes = means.is_none() && self.may_mix(kind, value);
             let sums = self.loops(inner, order, &[value], &starts, &mut |builder, carried| {
                 let mut sums = carried.to_vec();
                 for &i in &turns {
@@ -327,7 +331,7 @@ impl Builder<'_> {
             });
             self.add_by_element(begin);
             self.windows = None;
-            return sums;
+            return if std::mem::take(&mut self.mixes) { self.unmixed(sums) } else { sums };
         }
         // Along an inner lane axis: several chains of vectors, combined at the end.
         let extent = inner[inner.len() - 1];

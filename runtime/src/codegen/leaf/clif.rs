@@ -180,11 +180,12 @@ impl Lowering<'_, '_> {
                 let value = self.b.ins().bitselect(mask, a, b);
                 self.set(*to, value);
             }
-            Inst::Evens { to, a, b } => {
+            Inst::Evens { to, a, b, odd, .. } => {
                 let (a, b) = (self.get(*a), self.get(*b));
-                let value = self.shuffle(a, b, [0, 2, 4, 6]);
+                let value = self.shuffle(a, b, [0, 2, 4, 6].map(|lane| lane + u8::from(*odd)));
                 self.set(*to, value);
             }
+            Inst::Unmix { .. } => unreachable!("four lanes are not mixed"),
             Inst::Interleave { to, a, b } => {
                 let (a, b) = (self.get(*a), self.get(*b));
                 for (to, lanes) in to.iter().zip([[0, 4, 1, 5], [2, 6, 3, 7]]) {

@@ -68,7 +68,7 @@ pub fn by_element(
                 }
                 (to, Known::Element(from.offset))
             }
-            Inst::Evens { to, a, b } | Inst::Blend { to, a, b, .. } => {
+            Inst::Evens { to, a, b, .. } | Inst::Blend { to, a, b, .. } => {
                 let first = element(*a).into_iter().chain(element(*b)).min();
                 (to, first.map_or(Known::Weight, Known::Element))
             }

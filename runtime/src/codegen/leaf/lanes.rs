@@ -15,6 +15,9 @@ use std::collections::VecDeque;
 const MANY_REGISTERS: usize = 16;
 const RECENT: usize = 8;
 
+/// Vectors of so many lanes, and of more, pick every other element faster out of order.
+const MIXED: usize = 8;
+
 /// Instructions of a run that is worth weaving: shorter ones overlap by themselves.
 const LONG_RUN: usize = 16;
 
@@ -207,10 +210,23 @@ impl Writer {
         to
     }
 
-    /// Every other lane of two vectors, from the first on.
-    pub fn evens(&mut self, a: Vector, b: Vector) -> Vector {
+    /// Every other lane of two vectors, from the first on or from the second; `mixed` where all sums of them are put in order
+    /// by [`Writer::unmix`].
+    pub fn evens(&mut self, a: Vector, b: Vector, odd: bool, mixed: bool) -> Vector {
         let to = self.vector();
-        self.push(Inst::Evens { to, a, b });
+        self.push(Inst::Evens { to, a, b, odd, mixed });
+        to
+    }
+
+    /// Whether it is worth to put sums in order rather than elements.
+    pub fn mixes(&self) -> bool {
+        self.width >= MIXED
+    }
+
+    /// The order of lanes that mixed vectors should have.
+    pub fn unmix(&mut self, a: Vector) -> Vector {
+        let to = self.vector();
+        self.push(Inst::Unmix { to, a });
         to
     }
 

@@ -286,11 +286,20 @@ pub enum Inst {
         a: Vector,
         b: Vector,
     },
-    /// The lanes of even number, those of `a` before those of `b`.
+    /// The lanes of even number, or those of odd number, those of `a` before those of `b`; `mixed` where their order is to be that
+    /// of [`Inst::Unmix`].
     Evens {
         to: Vector,
         a: Vector,
         b: Vector,
+        odd: bool,
+        mixed: bool,
+    },
+    /// Pairs of lanes that come from two vectors in turns, those of the first before those of the second. Only for vectors of
+    /// eight lanes or more, which are mixed by simpler instructions.
+    Unmix {
+        to: Vector,
+        a: Vector,
     },
     /// The lanes of `a` and of `b` in turns, in two vectors.
     Interleave {
@@ -346,6 +355,7 @@ impl Inst {
             | Inst::Select { to, .. }
             | Inst::Blend { to, .. }
             | Inst::Evens { to, .. }
+            | Inst::Unmix { to, .. }
             | Inst::Lookup { to, .. }
             | Inst::Reduce { to, .. } => smallvec![Name::Vector(*to)],
         }
@@ -368,9 +378,11 @@ impl Inst {
             Inst::Logic { .. } | Inst::Not { .. } | Inst::Prefetch { .. } => {}
             Inst::Store { value, .. } => with(*value),
             Inst::Transpose { from, .. } => from.iter().for_each(|&row| with(row)),
-            Inst::Unary { a, .. } | Inst::Shift { a, .. } | Inst::Reduce { a, .. } | Inst::Lookup { index: a, .. } => {
-                with(*a)
-            }
+            Inst::Unary { a, .. }
+            | Inst::Shift { a, .. }
+            | Inst::Reduce { a, .. }
+            | Inst::Lookup { index: a, .. }
+            | Inst::Unmix { a, .. } => with(*a),
             Inst::Binary { a, b, .. }
             | Inst::Compare { a, b, .. }
             | Inst::Blend { a, b, .. }

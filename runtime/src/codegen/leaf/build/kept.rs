@@ -57,7 +57,7 @@ impl Builder<'_> {
         let store = &self.recipe.kernel.stores[0];
         let form = linear(self.recipe, self.lane, store.buffer, &store.at).expect("checked by supported");
         let lanes = Lanes::first(self.used_lanes(point));
-        let value = self.load(&form, store.buffer, point, lanes);
+        let value = self.load(&form, (store.buffer, &store.at), point, lanes);
         let key = (kept, self.projected(kept, point));
         self.scopes.last_mut().expect("a scope is open").insert(key, Value::Vector(value));
     }

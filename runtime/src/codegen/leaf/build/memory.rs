@@ -13,35 +13,70 @@ use smallvec::SmallVec;
 const ROWS_AHEAD: i64 = 16;
 
 impl Builder<'_> {
-    pub(super) fn load(&mut self, form: &Linear, buffer: BufferId, point: &Point, lanes: Lanes) -> Vector {
+    /// The elements at a point, those of `lanes` alone; `at` is their index and `form` its linear form.
+    pub(super) fn load(
+        &mut self,
+        form: &Linear,
+        (buffer, at): (BufferId, &[Index]),
+        point: &Point,
+        lanes: Lanes,
+    ) -> Vector {
         let address = self.address(form, buffer, point);
         let access = match form.lane_step {
             0 => Access::Broadcast,
             1 => Access::Vector { lanes },
-            2 | 4 if lanes.count() > 1 => return self.load_evens(&address, lanes, form.lane_step),
+            2 if lanes.count() > 1 || self.mixes => return self.load_pairs(&address, (buffer, at), point, lanes),
+            4 if lanes.count() > 1 => return self.load_fourths(&address, lanes),
             step => Access::Strided { lanes, bytes: step * 4 },
         };
         self.writer.load(address, access)
     }
 
-    /// Every `step`-th element, a power of two: vectors of neighbours, from the first that is wanted to the last, every other
-    /// element of two of which makes one until one is left.
-    fn load_evens(&mut self, from: &Address, lanes: Lanes, step: i64) -> Vector {
-        let (width, step) = (self.writer.width(), step as usize);
-        let (first, behind) = (step * lanes.from, step * (lanes.to - 1) + 1);
-        let mut vectors: Vec<Vector> = (0..step)
-            .map(|i| {
-                let within = |place: usize| place.saturating_sub(i * width).min(width);
-                let lanes = Lanes { from: within(first), to: within(behind) };
-                if lanes.from >= lanes.to {
-                    return self.writer.bits(0);
-                }
-                let part = Address { offset: from.offset + 4 * (i * width) as i64, ..from.clone() };
-                self.writer.load(part, Access::Vector { lanes })
-            })
-            .collect();
+    /// Every other element: of two vectors of neighbours, which are the same for those between, wherever these are inside too.
+    fn load_pairs(&mut self, from: &Address, at: (BufferId, &[Index]), point: &Point, lanes: Lanes) -> Vector {
+        let odd = (from.offset / 4).rem_euclid(2) == 1;
+        let own = usize::from(odd);
+        let begin = Address { offset: from.offset - 4 * own as i64, ..from.clone() };
+        // Of each pair the element that is not wanted is read only where it is one.
+        let first = 2 * lanes.from + if self.has_neighbour(at, point, lanes.from, -1) { 0 } else { own };
+        let last = 2 * (lanes.to - 1);
+        let behind = last + if self.has_neighbour(at, point, lanes.to - 1, 1) { 2 } else { 1 + own };
+        let [low, high] = [0, 1].map(|i| self.load_part(&begin, i, first, behind));
+        self.writer.evens(low, high, odd, self.mixes)
+    }
+
+    /// Whether an axis along whose elements lanes go has a further one beside that of a lane.
+    fn has_neighbour(&self, (buffer, at): (BufferId, &[Index]), point: &Point, lane: usize, by: i64) -> bool {
+        let slot = &self.recipe.slots[buffer.0 as usize];
+        let strides = slot.layout.strides(&slot.dims);
+        let moving = |form: &Affine| form.coefficient(self.lane);
+        let mut along = (0..at.len()).filter_map(|dim| Some((dim, at[dim].as_affine().filter(|form| moving(form) != 0)?)));
+        let (Some((dim, form)), None) = (along.next(), along.next()) else { return false };
+        let Some((low, high)) = self.range(form, point) else { return false };
+        let (before, behind) = slot.layout.halo_of(dim);
+        let moved = moving(form) * lane as i64 + by;
+        strides[dim] == 1 && low + moved >= -(before as i64) && high + moved < (slot.dims[dim] + behind) as i64
+    }
+
+    /// The `i`-th vector of neighbours from `begin` on, of whose elements those from `first` to `behind` are read.
+    fn load_part(&mut self, begin: &Address, i: usize, first: usize, behind: usize) -> Vector {
+        let width = self.writer.width();
+        let within = |place: usize| place.saturating_sub(i * width).min(width);
+        let lanes = Lanes { from: within(first), to: within(behind) };
+        if lanes.from >= lanes.to {
+            return self.writer.bits(0);
+        }
+        let part = Address { offset: begin.offset + 4 * (i * width) as i64, ..begin.clone() };
+        self.writer.load(part, Access::Vector { lanes })
+    }
+
+    /// Every fourth element: vectors of neighbours, from the first that is wanted to the last, every other element of two of which
+    /// makes one until one is left.
+    fn load_fourths(&mut self, from: &Address, lanes: Lanes) -> Vector {
+        let (first, behind) = (4 * lanes.from, 4 * (lanes.to - 1) + 1);
+        let mut vectors: Vec<Vector> = (0..4).map(|i| self.load_part(from, i, first, behind)).collect();
         while vectors.len() > 1 {
-            vectors = vectors.chunks(2).map(|pair| self.writer.evens(pair[0], pair[1])).collect();
+            vectors = vectors.chunks(2).map(|pair| self.writer.evens(pair[0], pair[1], false, false)).collect();
         }
         vectors[0]
     }

@@ -78,10 +78,10 @@ impl Builder<'_> {
                 match *outside {
                     Some(outside) if lanes.count() == 0 => self.writer.bits(bits_of(outside)),
                     Some(outside) if lanes.count() < used && form.lane_step != 0 => {
-                        let inside = self.load(&form, *buffer, point, lanes);
+                        let inside = self.load(&form, (*buffer, at), point, lanes);
                         self.surrounded(inside, lanes, outside)
                     }
-                    _ => self.load(&form, *buffer, point, lanes),
+                    _ => self.load(&form, (*buffer, at), point, lanes),
                 }
             }
             Scalar::Unary(op, a) => match dtype {

@@ -2,8 +2,10 @@
 
 use super::forms::linear;
 use super::{Base, Builder, Point, Position};
+use crate::codegen::leaf::Vector;
 use crate::codegen::leaf::elements::Windows;
-use fusewright_ir::kernel::{Axis, BinaryOp, BufferId, FoldKind, Index, Scalar, ScalarId};
+use fusewright_ir::kernel::{Axis, BinaryOp, BufferId, FoldKind, Index, Literal, Scalar, ScalarId, Space};
+use fusewright_ir::plan::Schedule;
 use smallvec::SmallVec;
 
 /// A fold that sums products of elements of windows, which overlap at the points of the tile, and weights, which are the same at
@@ -22,7 +24,7 @@ impl Builder<'_> {
     /// The windows of a fold along an outer lane axis whose sums are first added to in this order, if it is of such.
     pub(super) fn windows_of<'p>(
         &self,
-        kind: FoldKind,
+        (kind, inner): (FoldKind, &Space),
         value: ScalarId,
         points: impl Iterator<Item = &'p Point>,
     ) -> Option<WindowSums> {
@@ -58,8 +60,29 @@ impl Builder<'_> {
             sums.lanes.push(4 * form.lane_step * i64::from(point[lane]));
             sums.points.push(others.iter().map(|&(axis, step, taps)| (step * i64::from(point[axis]), taps)).collect());
         }
-        // Many registers hold whatever is near.
-        (are_apart || !self.writer.has_many_registers()).then_some(sums)
+        // Many registers hold whatever is near, and others few weights.
+        let taps: usize = inner.iter().product();
+        (are_apart || !(self.writer.has_many_registers() || Schedule::weights_stay(taps))).then_some(sums)
+    }
+
+    /// Whether the lanes of a fold may be in any order until all is summed: it sums products of every other element and what is the
+    /// same in all lanes.
+    pub(super) fn may_mix(&self, kind: FoldKind, value: ScalarId) -> bool {
+        let body = &self.recipe.kernel.body;
+        let &Scalar::Binary(BinaryOp::Mul, a, b) = body.get(value) else { return false };
+        let step = |id: ScalarId| match body.get(id) {
+            Scalar::Load { buffer, at, outside: None | Some(Literal::F32(0)) } => {
+                let form = linear(self.recipe, self.lane, *buffer, at)?;
+                self.transposed_axis(&form).is_none().then_some(form.lane_step)
+            }
+            _ => None,
+        };
+        kind == FoldKind::Sum && self.writer.mixes() && matches!((step(a), step(b)), (Some(2), Some(0)) | (Some(0), Some(2)))
+    }
+
+    /// Sums of mixed lanes in order.
+    pub(super) fn unmixed(&mut self, sums: Vec<Vector>) -> Vec<Vector> {
+        sums.into_iter().map(|sum| self.writer.unmix(sum)).collect()
     }
 
     /// Whether an index goes along an axis with points of the tile and along one of the fold.

@@ -104,6 +104,7 @@ instructions! {
     VPCMPUD: Encoding::evex("EVEX.512.66.0F3A.W0 1E /r ib", RVM, Full);
     /// The second operand where the mask says so, else the first.
     VBLENDMPS: Encoding::evex("EVEX.512.66.0F38.W0 65 /r", RVM, Full);
+    VSHUFPS_512: Encoding::evex("EVEX.512.0F.W0 C6 /r ib", RVM, Full);
     VSHUFPS: Encoding::new("VEX.256.0F.WIG C6 /r ib", RVM);
     VPERMPD: Encoding::new("VEX.256.66.0F3A.W1 01 /r ib", RM);
     VPCMPEQD: Encoding::new("VEX.256.66.0F.WIG 76 /r", RVM);

@@ -215,9 +215,14 @@ impl Selector {
             }
             LeafInst::Store { value, to, access, streaming } => self.store(*value, to, *access, *streaming),
             LeafInst::Prefetch { from } => self.prefetch(from),
-            LeafInst::Evens { to, a, b } => {
+            LeafInst::Evens { to, a, b, odd, mixed } => {
                 let (a, b) = (self.get(*a), self.get(*b));
-                let value = self.evens(a, b);
+                let value = self.evens(a, b, *odd, *mixed);
+                self.set(*to, value);
+            }
+            LeafInst::Unmix { to, a } => {
+                let a = self.get(*a);
+                let value = self.unmix(a);
                 self.set(*to, value);
             }
             LeafInst::Unary { to, op, a } => {

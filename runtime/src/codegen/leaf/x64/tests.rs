@@ -96,6 +96,7 @@ fn instruction(name: &str) -> Code {
         "VPCMPD" => Code::EVEX_Vpcmpd_kr_k1_zmm_zmmm512b32_imm8,
         "VPCMPUD" => Code::EVEX_Vpcmpud_kr_k1_zmm_zmmm512b32_imm8,
         "VBLENDMPS" => Code::EVEX_Vblendmps_zmm_k1z_zmm_zmmm512b32,
+        "VSHUFPS_512" => Code::EVEX_Vshufps_zmm_k1z_zmm_zmmm512b32_imm8,
         "VSHUFPS" => Code::VEX_Vshufps_ymm_ymm_ymmm256_imm8,
         "VPERMPD" => Code::VEX_Vpermpd_ymm_ymmm256_imm8,
         "VPCMPEQD" => Code::VEX_Vpcmpeqd_ymm_ymm_ymmm256,

@@ -24,23 +24,36 @@ impl Selector {
         to
     }
 
-    /// Within each 128 bits the even lanes of both, then the pairs in order.
-    pub(super) fn evens(&mut self, a: VReg, b: VReg) -> VReg {
+    /// Every other lane of both, from the first or the second on; `mixed` as they come.
+    pub(super) fn evens(&mut self, a: VReg, b: VReg, odd: bool, mixed: bool) -> VReg {
+        let within = if odd { 0xdd } else { 0x88 };
         match self.form {
+            Form::Zmm if mixed => self.encode_as(codes::VSHUFPS_512, &[a], Source::Register(b), Some(within), None),
             Form::Zmm => {
-                let numbers = self.pattern(|lane| 2 * lane as u32);
+                let numbers = self.pattern(|lane| 2 * lane as u32 + u32::from(odd));
                 let numbers = self.load_whole(numbers);
                 self.pick_lanes(numbers, a, Source::Register(b))
             }
             Form::Ymm => {
-                let both = self.encode_as(codes::VSHUFPS, &[a], Source::Register(b), Some(0x88), None);
+                let both = self.encode_as(codes::VSHUFPS, &[a], Source::Register(b), Some(within), None);
+                if mixed { both } else { self.unmix(both) }
+            }
+        }
+    }
+
+    /// Within each 128 bits there are two lanes of one vector and two of another: those of each side by side.
+    pub(super) fn unmix(&mut self, both: VReg) -> VReg {
+        match self.form {
+            Form::Zmm => {
+                let numbers = self.pattern(|lane| (lane % 8 / 2 * 4 + lane % 2 + lane / 8 * 2) as u32);
+                let numbers = self.load_whole(numbers);
+                self.pick_lanes(numbers, both, Source::Register(both))
+            }
+            Form::Ymm => {
                 let to = self.register(VECTOR);
                 let explicit = smallvec![Explicit::Register(0), Explicit::Register(1), Explicit::Immediate(0xd8)];
-                self.push_instruction(
-                    codes::VPERMPD,
-                    explicit,
-                    smallvec![Operand::reg_def(to), Operand::reg_use(both)],
-                );
+                let operands = smallvec![Operand::reg_def(to), Operand::reg_use(both)];
+                self.push_instruction(codes::VPERMPD, explicit, operands);
                 to
             }
         }
