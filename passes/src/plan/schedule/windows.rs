@@ -16,8 +16,8 @@ use smallvec::SmallVec;
 pub struct Windows {
     /// Those that overlap along an outer axis, the one whose taps are the slowest loop first.
     windows: SmallVec<[Window; 2]>,
-    /// Whether the elements are more than a first-level cache holds beside others.
-    is_far: bool,
+    /// Whether the elements come from a second-level cache. Those that come from farther do so at their own pace, whatever the tile.
+    are_in_l2: bool,
 }
 
 /// A window along an axis.
@@ -86,7 +86,7 @@ impl Windows {
         let taps: usize = fold.inner.iter().product();
         let is_whole = found.iter().map(|window| window.taps).product::<usize>() == taps;
         (!found.is_empty() && is_apart && is_whole)
-            .then_some(Windows { windows: found, is_far: bytes > machine.l1_bytes / 2 })
+            .then_some(Windows { windows: found, are_in_l2: (machine.l1_bytes / 2..machine.l2_bytes).contains(&bytes) })
     }
 
     /// What a tile of `vectors` at these points takes.
@@ -116,7 +116,7 @@ impl Windows {
         let adding = |window: &Window| points_along(window).min((window.taps as u32).div_ceil(window.step as u32));
         let chains = others * apart * written_out.iter().map(adding).product::<u32>();
         let loads = vectors as usize * taps(rolled) * (elements + weights);
-        let fetching = match self.windows.split_last().filter(|_| self.is_far) {
+        let fetching = match self.windows.split_last().filter(|_| self.are_in_l2) {
             Some((last, slower)) => {
                 let rows: usize = slower.iter().map(|window| window.elements(points_along(window))).product();
                 let new = f64::from(points_along(last)) * last.step as f64;
