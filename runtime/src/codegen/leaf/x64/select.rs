@@ -65,6 +65,9 @@ enum Source {
     Constant { number: usize, broadcast: bool },
 }
 
+/// Instructions for each sum of a loop, from which on the sums are renamed behind it.
+const LONG_BEHIND: usize = 8;
+
 struct Selector {
     form: Form,
     values: Vec<Option<Value>>,
@@ -135,8 +138,23 @@ impl Selector {
 
     fn body(&mut self, body: &[LeafInst], sums: usize) {
         self.mark_folded(body, sums);
-        for inst in body {
+        for (i, inst) in body.iter().enumerate() {
             self.inst(inst);
+            if let LeafInst::Loop(inner) = inst
+                && body.len() - i > LONG_BEHIND * inner.carried.len()
+            {
+                self.rename(inner);
+            }
+        }
+    }
+
+    /// Gives the results of a loop other registers behind it. Where much follows, some wait on the stack: under their own names they
+    /// would do so within the loop, and be stored in each step.
+    fn rename(&mut self, inner: &Loop) {
+        for carried in &inner.carried {
+            let sum = self.get(carried.after);
+            let own = self.encode(Op::Move, &[], Source::Register(sum), None);
+            self.set(carried.after, own);
         }
     }
 
