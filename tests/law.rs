@@ -240,6 +240,44 @@ fn transformed_convolutions_hold_the_law() {
     );
 }
 
+/// Windows that overlap, each channel by itself, as users give images and as other layers hand them on: all sizes and steps that
+/// registers are shared for, at sizes that leave every remainder.
+#[test]
+fn depthwise_windows_hold_the_law() {
+    for (seed, (channels, [height, width], size, stride)) in [
+        (3, [9, 33], 3, 2),
+        (17, [7, 7], 7, 1),
+        (9, [11, 40], 5, 2),
+        (24, [8, 9], 5, 1),
+        (5, [10, 30], 7, 2),
+        (33, [6, 5], 3, 1),
+        (4, [9, 29], 7, 1),
+        (2, [6, 70], 5, 1),
+        (16, [13, 7], 3, 2),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let padding = [size / 2, 0, size - 1][seed % 3];
+        let layer = format!(
+            "Conv2d(name: \"d\", out: {channels}, kernel_size: {size}, stride: {stride}, padding: {padding}, groups: {channels})"
+        );
+        let between = format!("Conv2d(out: {channels}, kernel_size: 1), {layer}, Gelu, Conv2d(out: 9, kernel_size: 1)");
+        for layers in [layer, between] {
+            let (height, width) = (height.max(size), width.max(size));
+            let ron = format!(
+                "(fusewright: 1, inputs: [(name: \"x\", shape: [2, {channels}, {height}, {width}])], layers: [{layers}])"
+            );
+            let seed = seed as u64;
+            let built = found::built(&ron, seed);
+            let trial = Trial { optimised: true, seed, threads: false, shared: 1, winograd: winograd(seed) };
+            if let Err(failure) = check(&built, trial) {
+                panic!("{}\n{}\n{ron}\n{}", failure.stage, failure.problem, built.graph);
+            }
+        }
+    }
+}
+
 /// Dropout of images, signals and features, alone and behind other layers, at sizes that leave every remainder.
 #[test]
 fn masks_hold_the_law() {

@@ -254,7 +254,6 @@ impl Facts<'_> {
     fn tile(&self, vector: Axis, machine: &Machine, may_be_two: bool) -> Tile {
         let width = machine.vector_lanes;
         let extent = self.extent(vector) as u32;
-        let longest = extent.next_multiple_of(width).min(machine.most_lanes());
         if self.kernel.folds.is_empty() {
             if let Some(along) = self.transposed_axis(vector) {
                 let points = width.min(self.extent(along) as u32);
@@ -296,6 +295,11 @@ impl Facts<'_> {
             }
             fits
         };
+        let longest = extent.next_multiple_of(width).min(if axes.is_empty() && may_be_two {
+            self.most_lanes_alone(vector, machine)
+        } else {
+            machine.most_lanes()
+        });
         let all_lanes = || (width..=longest).rev().step_by(width as usize);
         for &axis in &axes[..firsts] {
             for lanes in all_lanes() {
@@ -313,6 +317,22 @@ impl Facts<'_> {
         }
         let best = best.expect("one vector and one point are always possible");
         if may_be_two { self.with_end(&estimate, &axes, all_lanes(), best) } else { best.1 }
+    }
+
+    /// The most lanes of a tile whose points share nothing. Where rows lie pages apart, long pieces of each are read, as a page takes
+    /// long to find, and a processor asks ahead of itself for what follows.
+    fn most_lanes_alone(&self, vector: Axis, machine: &Machine) -> u32 {
+        let n_outer = self.kernel.outer.len() as u32;
+        let is_far = |read: &&Read| {
+            let mut steps = (n_outer..read.extents.len() as u32).filter_map(|axis| self.stride(read, Axis(axis)));
+            matches!(read.part, Part::Fold(_))
+                && !self.is_loose(read)
+                && self.stride(read, vector) == Some(1)
+                && steps.any(|step| 4 * step.unsigned_abs() >= PAGE_BYTES)
+        };
+        let pieces = self.extent(vector) as u32 / FEWEST_PIECES / machine.vector_lanes * machine.vector_lanes;
+        let most = machine.most_lanes();
+        if self.reads.iter().any(|read| is_far(&read)) { pieces.clamp(most, LONG_PIECE * most) } else { most }
     }
 
     /// The most points of a tile along an axis beside that of the vectors.
@@ -481,6 +501,11 @@ pub const MANY_PAGES: u64 = 32;
 /// 32-bit elements of a line of a cache.
 const LINE_ELEMENTS: i64 = 16;
 
+/// Of rows that lie far apart such pieces are read, in the most lanes that tiles have elsewhere, and so many at least are left for
+/// threads to share.
+const LONG_PIECE: u32 = 4;
+const FEWEST_PIECES: u32 = 16;
+
 /// Cycles that it takes to find a page that is not among those.
 const PAGE_CYCLES: f64 = 8.0;
 
@@ -594,6 +619,28 @@ mod tests {
         let layers = r#"Conv2d(name: "a", out: 64, groups: 64, kernel_size: 7, stride: 2, padding: 3)"#;
         let schedule = schedules("[1, 64, 56, 56]", layers, "a", &Machine::AVX512);
         assert!(schedule.contains("vector 4 by"), "{schedule}");
+    }
+
+    #[test]
+    fn windows_of_channels_share_weights_and_elements() {
+        let layers = r#"Conv2d(out: 64, kernel_size: 1), Conv2d(name: "a", out: 64, kernel_size: 5, padding: 2, groups: 64),
+            Conv2d(out: 64, kernel_size: 1)"#;
+        let wide = schedules("[1, 64, 28, 28]", layers, "a", &Machine::AVX512);
+        assert!(wide.ends_with("vector 1 by 16, tile 4 by 4 3 by 4"), "{wide}");
+        let few = schedules("[1, 64, 28, 28]", layers, "a", &Machine::AVX2);
+        assert!(few.ends_with("vector 1 by 8, tile 4 by 5 3 by 2"), "{few}");
+    }
+
+    #[test]
+    fn lines_are_streamed_whole() {
+        let is_streamed = |width: usize, machine: &Machine| {
+            let layers = r#"Conv2d(name: "a", out: 16, groups: 16, kernel_size: 3, padding: 1)"#;
+            let mut draft = draft(&format!("[8, 16, 200, {width}]"), layers);
+            all(&mut draft, machine);
+            kernel(&draft, "a").schedule.streaming
+        };
+        assert!(is_streamed(256, &Machine::AVX2));
+        assert!(!is_streamed(252, &Machine::AVX2));
     }
 
     #[test]

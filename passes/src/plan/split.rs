@@ -23,7 +23,7 @@ const FEW_RESULTS: usize = 128;
 
 /// So many lines of a softmax or a norm do, too, where nearly each thread has one: cut, they are read from afar for each of their
 /// folds, and what a softmax raises is computed twice.
-const FEW_LINES: usize = 15;
+const FEW_LINES: usize = 7;
 
 /// The chunks of a fold: as many as give each so many points, within limits that leave enough to share and little to
 /// combine.

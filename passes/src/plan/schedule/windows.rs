@@ -60,7 +60,8 @@ impl Windows {
         let is_product = matches!(facts.kernel.body.get(fold.value), Scalar::Binary(BinaryOp::Mul, ..));
         let mut reads = facts.reads.iter().filter(|read| read.part == Part::Fold(0));
         let (Some(first), Some(second), None) = (reads.next(), reads.next(), reads.next()) else { return None };
-        if fold.kind != FoldKind::Sum || !is_product || ![first, second].iter().all(|read| any_depends(read.at, vector)) {
+        if fold.kind != FoldKind::Sum || !is_product || ![first, second].iter().all(|read| any_depends(read.at, vector))
+        {
             return None;
         }
         let n_outer = facts.kernel.outer.len() as u32;
@@ -100,8 +101,11 @@ impl Windows {
         let from = (0..self.windows.len()).find(is_written_out).unwrap_or(self.windows.len());
         let (rolled, written_out) = self.windows.split_at(from);
         // Points along other axes share weights only.
-        let others: u32 =
-            points.iter().filter(|(axis, _)| self.windows.iter().all(|window| window.place != *axis)).map(|(_, n)| n).product();
+        let others: u32 = points
+            .iter()
+            .filter(|(axis, _)| self.windows.iter().all(|window| window.place != *axis))
+            .map(|(_, n)| n)
+            .product();
         let apart: u32 = rolled.iter().map(points_along).product();
         let shared: usize = written_out.iter().map(|window| window.elements(points_along(window))).product();
         let elements = (others * apart) as usize * shared;

@@ -40,12 +40,7 @@ enum Known {
 }
 
 /// These instructions by element, where that can be and is worth it. `n_vectors` are named so far.
-pub fn by_element(
-    run: &[Inst],
-    registers: usize,
-    windows: Option<&Windows>,
-    n_vectors: &mut u32,
-) -> Option<Vec<Inst>> {
+pub fn by_element(run: &[Inst], registers: usize, windows: Option<&Windows>, n_vectors: &mut u32) -> Option<Vec<Inst>> {
     let mut known: FxHashMap<Vector, (usize, Known)> = FxHashMap::default();
     let mut rows: Option<&Address> = None;
     let (mut additions, mut n_sums, mut n_elements) = (Vec::new(), 0, 0);

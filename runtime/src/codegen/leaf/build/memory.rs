@@ -50,7 +50,8 @@ impl Builder<'_> {
         let slot = &self.recipe.slots[buffer.0 as usize];
         let strides = slot.layout.strides(&slot.dims);
         let moving = |form: &Affine| form.coefficient(self.lane);
-        let mut along = (0..at.len()).filter_map(|dim| Some((dim, at[dim].as_affine().filter(|form| moving(form) != 0)?)));
+        let mut along =
+            (0..at.len()).filter_map(|dim| Some((dim, at[dim].as_affine().filter(|form| moving(form) != 0)?)));
         let (Some((dim, form)), None) = (along.next(), along.next()) else { return false };
         let Some((low, high)) = self.range(form, point) else { return false };
         let (before, behind) = slot.layout.halo_of(dim);

@@ -35,12 +35,12 @@ impl Builder<'_> {
 
     /// Whether a scalar is a load that finds 0 outside for all lanes.
     pub(super) fn is_nothing(&self, id: ScalarId, point: &Point) -> bool {
-        let Scalar::Load { buffer, at, outside: outside @ Some(Literal::F32(0)) } = self.recipe.kernel.body.get(id) else {
+        let Scalar::Load { buffer, at, outside: outside @ Some(Literal::F32(0)) } = self.recipe.kernel.body.get(id)
+        else {
             return false;
         };
         let point = self.projected(id, point);
-        !self.edges.is_empty()
-            && self.lanes_inside(*buffer, at, *outside, &point, self.used_lanes(&point)).count() == 0
+        !self.edges.is_empty() && self.lanes_inside(*buffer, at, *outside, &point, self.used_lanes(&point)).count() == 0
     }
 
     fn compute(&mut self, id: ScalarId, point: &Point) -> Value {

@@ -41,7 +41,8 @@ impl Builder<'_> {
         }
         let any_moves = |at: &[Index], axis: usize| at.iter().any(|index| moves(index, axis));
         let lane = self.lane.0 as usize;
-        let is_shared = (0..self.n_outer()).all(|axis| axis == lane || self.tile[axis] == 1 || !any_moves(weights.1, axis));
+        let is_shared =
+            (0..self.n_outer()).all(|axis| axis == lane || self.tile[axis] == 1 || !any_moves(weights.1, axis));
         if kind != FoldKind::Sum || !self.is_window(elements.1) || !is_shared || elements.0 == weights.0 {
             return None;
         }
@@ -77,7 +78,9 @@ impl Builder<'_> {
             }
             _ => None,
         };
-        kind == FoldKind::Sum && self.writer.mixes() && matches!((step(a), step(b)), (Some(2), Some(0)) | (Some(0), Some(2)))
+        kind == FoldKind::Sum
+            && self.writer.mixes()
+            && matches!((step(a), step(b)), (Some(2), Some(0)) | (Some(0), Some(2)))
     }
 
     /// Sums of mixed lanes in order.
