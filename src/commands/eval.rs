@@ -7,7 +7,7 @@ use super::digits;
 use super::output::{Failure, Output, progress};
 use super::table::grouped;
 use clap::Args;
-use fusewright::data::{idx, npy};
+use fusewright::data::{files, idx, npy};
 use fusewright::ir::model::Image;
 use fusewright::ir::{Bindings, DType, Data, Diagnostic, Tensor, TensorType};
 use fusewright::{Executable, Model, Options, Session};
@@ -60,6 +60,8 @@ struct Json {
 
 impl Eval {
     pub fn run(self, out: &mut Output) -> Result<(), Failure> {
+        let read = self.images.iter().chain(&self.labels).chain(&self.weights).chain([&self.model.model]);
+        files::check_apart(&self.output, read)?;
         let model = self.model.load()?;
         let (images, labels) = match (&self.images, &self.labels) {
             (Some(images), Some(labels)) => (idx::read(images)?, idx::read(labels)?),
