@@ -324,6 +324,24 @@ const CASES: &[Case] = &[
         EVAL,
     ),
     ("images_of_another_size", |f| f.write("images.idx", idx(8, &[2, 5, 4], 40)), EVAL),
+    ("labels_out_of_range", |f| f.write("labels.idx", [idx(8, &[2], 0), vec![1, 3]].concat()), EVAL),
+    (
+        "images_none",
+        |f| {
+            f.write("images.idx", idx(8, &[0, 4, 4], 0));
+            f.write("labels.idx", idx(8, &[0], 0));
+        },
+        EVAL,
+    ),
+    (
+        "images_of_other_channels",
+        |f| {
+            f.write("images.idx", idx(8, &[2, 3, 4, 4], 96));
+            let model = PIXELS.replace("[N, 1, 4, 4]", "[N, C, 4, 4]").replace("std: [255]", "mean: [1, 2]");
+            f.write("pixels.ron", model.replace("Flatten, Dense(name: \"a\", out: 3)", "GlobalAvgPool, Flatten"));
+        },
+        EVAL,
+    ),
     ("labels_of_another_number", |f| f.write("labels.idx", idx(8, &[3], 3)), EVAL),
     ("labels_of_floats", |f| f.write("labels.idx", idx(13, &[2], 8)), EVAL),
     ("digits_for_another_input", |_| {}, "eval pixels.ron"),
