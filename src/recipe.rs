@@ -4,8 +4,8 @@ use crate::data::dataset::Refusal;
 use crate::data::{Dataset, Labels, Wanted, files};
 use crate::error::Error;
 use crate::ir::model::Image;
-use crate::ir::ops::Op;
 use crate::ir::ops::loss::class_axis;
+use crate::ir::ops::{Op, PairLoss};
 use crate::ir::recipe::{Network, Source};
 use crate::ir::{self, Bindings, DType, Diagnostic, Diagnostics, Dim, Graph, TensorType};
 use crate::model::Model;
@@ -190,7 +190,11 @@ impl Recipe {
         };
         let images = &self.model.definition().images;
         let image: Option<Image> = images.iter().find(|(input, _)| input == name).map(|(_, image)| image.clone());
-        Ok(Wanted { input: input.clone(), image, target, labels })
+        let are_probabilities = match &objective.loss {
+            Op::PointwiseLoss(loss) => matches!(loss.function, PairLoss::Bce | PairLoss::BceWithLogits),
+            _ => false,
+        };
+        Ok(Wanted { input: input.clone(), image, target, labels, are_probabilities })
     }
 
     /// The lengths of the symbols of the network's input for steps of `batch` examples: of the first axis, and of the

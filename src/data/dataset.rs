@@ -22,6 +22,8 @@ pub struct Wanted {
     pub target: Option<TensorType>,
     /// What the target may be, where it is class labels.
     pub labels: Option<Labels>,
+    /// Whether the target is probabilities: without a bound, the loss would have none below.
+    pub are_probabilities: bool,
 }
 
 /// The mean and the population standard deviation of a column, as the training file has them; 1 for a deviation of 0.
@@ -125,8 +127,7 @@ impl Dataset {
                         fault.expected(expected).found(targets.tensor_type().to_string()),
                     ));
                 }
-                let labels = wanted.labels.as_ref();
-                Some(Examples::targets(targets, ty, labels).map_err(Refusal::of(of_targets))?)
+                Some(Examples::targets(targets, ty, wanted).map_err(Refusal::of(of_targets))?)
             }
             _ => None,
         };
@@ -263,12 +264,12 @@ impl Examples {
     }
 
     /// Targets from an array whose first axis is the examples.
-    fn targets(array: Tensor, ty: &TensorType, labels: Option<&Labels>) -> Result<Examples, Diagnostics> {
-        let what = if labels.is_some() { "whole numbers: class labels" } else { "numbers" };
+    fn targets(array: Tensor, ty: &TensorType, wanted: &Wanted) -> Result<Examples, Diagnostics> {
+        let what = if wanted.labels.is_some() { "whole numbers: class labels" } else { "numbers" };
         let unfit = Diagnostic::new("the targets do not fit the network's output")
             .expected(format!("{ty}, the first axis the examples ({what})"))
             .found(array.tensor_type().to_string());
-        let unfit = match labels {
+        let unfit = match wanted.labels {
             Some(_) => {
                 unfit.help("in NumPy: `astype(\"int64\")` of whole numbers, `argmax(1)` of a number for each class")
             }
@@ -277,8 +278,11 @@ impl Examples {
         let Some(dims) = fitted(ty, &array.dims()[1..]) else { return Err(unfit.into()) };
         let each = dims.iter().product();
         let data = converted(array, kept(ty.dtype), &unfit)?;
-        if let Some(labels) = labels {
+        if let Some(labels) = &wanted.labels {
             check_labels(&data, each, labels)?;
+        }
+        if wanted.are_probabilities {
+            check_probabilities(&data, each)?;
         }
         Ok(Examples { dims, each, stored: Stored::Numbers(data) })
     }
@@ -395,6 +399,16 @@ fn check_labels(data: &Data, each: usize, labels: &Labels) -> Result<(), Diagnos
             let fault = fault.expected(format!("0 to {last}: the network tells {} classes apart", labels.classes));
             faults.push(fault.found(format!("{label}")).help("labels and examples are counted from 0"));
         }
+    }
+    faults.into_result()
+}
+
+fn check_probabilities(data: &Data, each: usize) -> Result<(), Diagnostics> {
+    let mut faults = Faults::default();
+    for (place, number) in data.to_f64().into_iter().enumerate().filter(|(_, number)| !(0.0..=1.0).contains(number)) {
+        let fault = Diagnostic::new(format!("example {}: the target is no probability", place / each.max(1)));
+        let fault = fault.expected("a number from 0 to 1, for a binary cross-entropy").found(format!("{number}"));
+        faults.push(fault.help("examples are counted from 0"));
     }
     faults.into_result()
 }
@@ -624,11 +638,12 @@ mod tests {
     fn classes(input: &[usize], classes: usize) -> Wanted {
         let labels = Labels { classes, ignore_index: -100, names: None };
         let target = Some(ty(DType::I64, &[]));
-        Wanted { input: ty(DType::F32, input), image: None, target, labels: Some(labels) }
+        Wanted { input: ty(DType::F32, input), image: None, target, labels: Some(labels), are_probabilities: false }
     }
 
     fn numbers(input: &[usize], target: &[usize]) -> Wanted {
-        Wanted { input: ty(DType::F32, input), image: None, target: Some(ty(DType::F32, target)), labels: None }
+        let target = Some(ty(DType::F32, target));
+        Wanted { input: ty(DType::F32, input), image: None, target, labels: None, are_probabilities: false }
     }
 
     /// A batch of these examples.
@@ -850,6 +865,21 @@ mod tests {
         let (field, fault) = folder.refused(&csv("t.csv", &["kind"]), &numbers(&[2], &[1]));
         assert_eq!(field, "targets");
         assert!(fault.title.ends_with("t.csv` line 2, column `kind`: a cell is not a number"), "{fault:?}");
+    }
+
+    #[test]
+    fn probabilities_are_from_0_to_1() {
+        let folder = Folder::new();
+        folder.write("p.csv", "a,b,y\n1,2,0\n3,4,1\n5,6,0.25\n");
+        folder.write("q.csv", "a,b,y\n1,2,0\n3,4,-1\n5,6,2\n");
+        let wanted = Wanted { are_probabilities: true, ..numbers(&[2], &[1]) };
+        let source = |file: &str| {
+            let inputs = ["a", "b"].map(String::from).to_vec();
+            Source::Csv { file: file.to_string(), inputs, targets: vec!["y".to_string()], standardize: false }
+        };
+        assert_eq!(batch(&folder.load(&source("p.csv"), &wanted).unwrap(), &[2]).1, [0.25]);
+        let (field, fault) = folder.refused(&source("q.csv"), &wanted);
+        assert_eq!((field, fault.title.as_str()), ("targets", "example 1: the target is no probability"));
     }
 
     #[test]

@@ -86,6 +86,10 @@ fn write_then(
         let real = path.canonicalize();
         let path = real.as_deref().unwrap_or(path);
         let temporary = temporary(path)?;
+        if let Ok(old) = fs::metadata(path) {
+            // Whoever may read the old file, and nobody else; some file systems know of no such thing.
+            let _ = temporary.as_file().set_permissions(old.permissions());
+        }
         let mut writer = io::BufWriter::new(temporary.as_file());
         fill(&mut writer)?;
         writer.flush()?;
@@ -149,12 +153,16 @@ fn temporary(path: &Path) -> io::Result<tempfile::NamedTempFile> {
     builder.tempfile_in(folder)
 }
 
-/// A folder or a device must not be replaced by a file.
+/// A folder or a device must not be replaced by a file, nor a file that its owner has made read-only.
 fn replaceable(path: &Path) -> Result<(), Diagnostic> {
     match fs::metadata(path) {
         Ok(metadata) if !metadata.is_file() => {
             let found = if metadata.is_dir() { "a folder" } else { "a device or a pipe" };
             Err(Diagnostic::new(format!("`{}` cannot be written", path.display())).expected("a file").found(found))
+        }
+        Ok(metadata) if metadata.permissions().readonly() => {
+            let fault = Diagnostic::new(format!("`{}` cannot be written", path.display()));
+            Err(fault.expected("a file that may be written").found("a read-only one"))
         }
         _ => Ok(()),
     }
@@ -305,6 +313,23 @@ mod tests {
         std::os::unix::fs::symlink(&path, &link).unwrap();
         write(&link, |out| out.write_all(b"new")).unwrap();
         assert_eq!((read(&path).unwrap(), fs::read_link(&link).unwrap()), (b"new".to_vec(), path));
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn permissions_stay() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f");
+        let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        fs::write(&path, b"old").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        write(&path, |out| out.write_all(b"new")).unwrap();
+        assert_eq!((read(&path).unwrap(), mode()), (b"new".to_vec(), 0o600));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o444)).unwrap();
+        assert_eq!(check_writable(&path).unwrap_err().found.as_deref(), Some("a read-only one"));
+        assert!(write(&path, |out| out.write_all(b"newer")).is_err());
+        assert_eq!((read(&path).unwrap(), mode()), (b"new".to_vec(), 0o444));
     }
 
     #[test]
