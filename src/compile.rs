@@ -132,7 +132,7 @@ pub(crate) fn executable<'a>(
     graph: &Graph,
     options: &Options,
     beside: Option<&Outline>,
-    parameter: impl Fn(&str) -> Result<Option<Cow<'a, Tensor>>, Diagnostic>,
+    parameter: impl Fn(&str) -> Result<Option<Cow<'a, Tensor>>, Diagnostic> + Sync,
     origins: impl Fn(&mut cache::Subject) -> io::Result<()>,
 ) -> Result<(runtime::Executable, Compilation), Error> {
     let (executable, _, compilation) = made(graph, options, beside, parameter, origins, false)?;
@@ -201,7 +201,7 @@ fn made<'a>(
     graph: &Graph,
     options: &Options,
     beside: Option<&Outline>,
-    parameter: impl Fn(&str) -> Result<Option<Cow<'a, Tensor>>, Diagnostic>,
+    parameter: impl Fn(&str) -> Result<Option<Cow<'a, Tensor>>, Diagnostic> + Sync,
     origins: impl Fn(&mut cache::Subject) -> io::Result<()>,
     keep_image: bool,
 ) -> Result<(runtime::Executable, Option<runtime::Image>, Compilation), Error> {

@@ -270,6 +270,9 @@ pub struct Schedule {
     /// Whether the first tile along the innermost loop puts what a fold reads along the vectors side by side in the thread's
     /// scratch, where the other tiles read it: see [`access::gathered`].
     pub gather: bool,
+    /// Whether the tiles of a block of lanes ask the caches for what those of the next block share, a part each: see
+    /// [`access::shared`].
+    pub ahead: bool,
     /// Whether the loops of folds are written out further than elsewhere: where all sums of a tile take the same numbers times
     /// elements of windows that overlap, and other tiles others, as those of a depthwise convolution along rows do. Every
     /// element then goes to many sums, and is read for no others.
@@ -320,6 +323,7 @@ impl Schedule {
             rests: SmallVec::new(),
             streaming: false,
             gather: false,
+            ahead: false,
             windows: false,
         }
     }

@@ -6,7 +6,7 @@ use crate::cut::Cut;
 use crate::float_mode::Flushing;
 use crate::image::Image;
 use crate::isa::Isa;
-use crate::memory::{ALIGNMENT, AlignedBytes};
+use crate::memory::{ALIGNMENT, AlignedBytes, give_back_all};
 use fusewright_ir::diagnostic::Diagnostic;
 use fusewright_ir::kernel::BufferId;
 use fusewright_ir::plan::{Outline, Place, Plan, Port, Step};
@@ -15,6 +15,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Slot;
 use std::fmt;
+use std::panic::resume_unwind;
+use std::thread;
 
 /// Machine code and constants: shared by any number of sessions on any number of threads.
 pub struct Executable {
@@ -100,7 +102,7 @@ impl Executable {
     pub fn new<'a>(
         plan: Plan,
         settings: Settings,
-        parameter: impl Fn(&str) -> Option<&'a Tensor>,
+        parameter: impl Fn(&str) -> Option<&'a Tensor> + Sync,
     ) -> Result<Executable, CompileError> {
         Executable::with_source(plan, settings, |name| Ok(parameter(name).map(Cow::Borrowed)))
     }
@@ -113,7 +115,7 @@ impl Executable {
     pub fn with_source<'a>(
         plan: Plan,
         settings: Settings,
-        parameter: impl Fn(&str) -> Result<Option<Cow<'a, Tensor>>, Diagnostic>,
+        parameter: impl Fn(&str) -> Result<Option<Cow<'a, Tensor>>, Diagnostic> + Sync,
     ) -> Result<Executable, CompileError> {
         Ok(make(plan, settings, parameter, false)?.0)
     }
@@ -125,7 +127,7 @@ impl Executable {
     pub fn with_image<'a>(
         plan: Plan,
         settings: Settings,
-        parameter: impl Fn(&str) -> Result<Option<Cow<'a, Tensor>>, Diagnostic>,
+        parameter: impl Fn(&str) -> Result<Option<Cow<'a, Tensor>>, Diagnostic> + Sync,
     ) -> Result<(Executable, Image), CompileError> {
         let (executable, image) = make(plan, settings, parameter, true)?;
         Ok((executable, image.expect("it was asked for")))
@@ -147,40 +149,79 @@ impl Executable {
     }
 }
 
-/// Emits code and runs the setup.
+/// Emits the code of the steps, and of the setup, which is run. A setup of some size is made by a thread of its own beside the steps: it
+/// moves memory for as long as the other computes.
 fn make<'a>(
     plan: Plan,
     settings: Settings,
-    parameter: impl Fn(&str) -> Result<Option<Cow<'a, Tensor>>, Diagnostic>,
+    parameter: impl Fn(&str) -> Result<Option<Cow<'a, Tensor>>, Diagnostic> + Sync,
     keep_image: bool,
 ) -> Result<(Executable, Option<Image>), CompileError> {
     if !AlignedBytes::are_available(plan.constant_bytes as usize) {
         return Err(CompileError::Memory(plan.constant_bytes));
     }
-    let Settings { isa, verify, listings } = settings;
-    let mut generator = Generator::new(isa, verify, listings, keep_image).map_err(CompileError::Code)?;
-    let mut generate = |steps: &[Step]| -> Result<Vec<_>, String> {
-        steps
-            .iter()
-            .map(|step| {
-                let (recipe, buffers) = recipe(&plan, step);
-                Ok((generator.nest(recipe)?, buffers, Cut::new(&plan, step)))
-            })
-            .collect()
-    };
-    let setup = generate(&plan.setup).map_err(CompileError::Code)?;
-    let steps = generate(&plan.steps).map_err(CompileError::Code)?;
-    let (code_bytes, listings) = (generator.code_bytes(), std::mem::take(&mut generator.listings));
-    let nests = || steps.iter().map(|(id, ..)| id.as_u32()).collect();
-    let image = generator.take_image().map(|code| Image { code, nests: nests() });
-    let ids = setup.iter().chain(&steps).map(|(id, ..)| *id);
-    let (code, entries) = generator.finish(ids).map_err(CompileError::Code)?;
-    let all = setup.into_iter().chain(steps).zip(entries);
-    let mut setup: Vec<_> = all.map(|((_, buffers, cut), entry)| CompiledStep { entry, buffers, cut }).collect();
-    let mut steps = setup.split_off(plan.setup.len());
-
-    let mut constants = AlignedBytes::zeroed(plan.constant_bytes as usize);
     let find = |port: &Port| checked(&plan, port, parameter(&port.name)?);
+    let set_up = || constants(&plan, settings, find);
+    let emit = || Emitted::of(&plan, &plan.steps, settings, keep_image).map_err(CompileError::Code);
+    let is_worth = plan.constant_bytes >= WORTH_A_THREAD && thread::available_parallelism().is_ok_and(|n| n.get() > 1);
+    let (emitted, made) = match is_worth {
+        false => (emit()?, set_up()),
+        true => thread::scope(|scope| {
+            let beside = thread::Builder::new().spawn_scoped(scope, set_up);
+            let emitted = emit()?;
+            let made =
+                beside.map_or_else(|_| set_up(), |thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            // Weights that were read are free, but it was that thread's memory.
+            let _ = thread::Builder::new().spawn_scoped(scope, give_back_all).map(thread::ScopedJoinHandle::join);
+            Ok::<_, CompileError>((emitted, made))
+        })?,
+    };
+    let (constants, mut listings) = made?;
+    let Emitted { mut steps, code, code_bytes, listings: own, image } = emitted;
+    listings.extend(own);
+    let (outline, numbers) = plan.outline();
+    steps.iter_mut().flat_map(|step| &mut step.buffers).for_each(|buffer| *buffer = numbers[buffer]);
+    Ok((Executable { plan: outline, steps, constants, code_bytes, listings, _code: code }, image))
+}
+
+/// Constants of so many bytes take longer to make than a thread.
+const WORTH_A_THREAD: u64 = 1 << 20;
+
+/// Steps as machine code.
+struct Emitted {
+    steps: Vec<CompiledStep>,
+    code: Code,
+    code_bytes: usize,
+    listings: Vec<Listing>,
+    image: Option<Image>,
+}
+
+impl Emitted {
+    fn of(plan: &Plan, steps: &[Step], settings: Settings, keep_image: bool) -> Result<Emitted, String> {
+        let Settings { isa, verify, listings } = settings;
+        let mut generator = Generator::new(isa, verify, listings, keep_image)?;
+        let mut emitted = Vec::with_capacity(steps.len());
+        for step in steps {
+            let (recipe, buffers) = recipe(plan, step);
+            emitted.push((generator.nest(recipe)?, buffers, Cut::new(plan, step)));
+        }
+        let (code_bytes, listings) = (generator.code_bytes(), std::mem::take(&mut generator.listings));
+        let nests = || emitted.iter().map(|(id, ..)| id.as_u32()).collect();
+        let image = generator.take_image().map(|code| Image { code, nests: nests() });
+        let (code, entries) = generator.finish(emitted.iter().map(|(id, ..)| *id))?;
+        let all = emitted.into_iter().zip(entries);
+        let steps = all.map(|((_, buffers, cut), entry)| CompiledStep { entry, buffers, cut }).collect();
+        Ok(Emitted { steps, code, code_bytes, listings, image })
+    }
+}
+
+/// The constants of a plan, and what was emitted to make them. The code is dropped with its last use.
+fn constants<'a>(
+    plan: &Plan,
+    settings: Settings,
+    find: impl Fn(&Port) -> Result<Cow<'a, Tensor>, CompileError>,
+) -> Result<(AlignedBytes, Vec<Listing>), CompileError> {
+    let mut constants = AlignedBytes::zeroed(plan.constant_bytes as usize);
     for port in &plan.parameters {
         if let Place::Constant(offset) = plan.buffer(port.buffer).place {
             constants.write(offset as usize, find(port)?.data());
@@ -191,10 +232,12 @@ fn make<'a>(
             constants.write(*offset as usize, tensor.data());
         }
     }
-    run_setup(&plan, &setup, &constants, find)?;
-    let (outline, numbers) = plan.outline();
-    steps.iter_mut().flat_map(|step| &mut step.buffers).for_each(|buffer| *buffer = numbers[buffer]);
-    Ok((Executable { plan: outline, steps, constants, code_bytes, listings, _code: code }, image))
+    if plan.setup.is_empty() {
+        return Ok((constants, Vec::new()));
+    }
+    let setup = Emitted::of(plan, &plan.setup, settings, false).map_err(CompileError::Code)?;
+    run_setup(plan, &setup.steps, &constants, find)?;
+    Ok((constants, setup.listings))
 }
 
 /// Runs the steps of the setup, each as soon as `find` has given the parameters that it reads.

@@ -357,6 +357,7 @@ fn schedule(step: &Step) -> String {
         words.push(format!("{} at the end of {}", points.join(" and "), rest.axis.0));
     }
     words.extend(step.schedule.gather.then(|| "gathering".to_string()));
+    words.extend(step.schedule.ahead.then(|| "asking ahead".to_string()));
     words.extend(step.schedule.windows.then(|| "windows written out".to_string()));
     words.join(", ")
 }

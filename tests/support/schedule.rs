@@ -40,6 +40,7 @@ fn schedule(step: &Step, random: &mut Random) -> Schedule {
     let mut schedule = Schedule::plain(kernel);
     random.shuffle(&mut schedule.order);
     schedule.windows = random.chance(30);
+    schedule.ahead = random.chance(30);
     for (order, fold) in schedule.fold_orders.iter_mut().zip(&kernel.folds) {
         // The first of equal elements is meant.
         if !matches!(fold.kind, FoldKind::ArgMax | FoldKind::ArgMin) {

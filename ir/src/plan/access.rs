@@ -3,6 +3,7 @@
 use super::{Layout, Schedule, Vector};
 use crate::kernel::{Affine, Axis, BufferId, Combine, Index, Kernel, Literal, Scalar, ScalarId, Space};
 use crate::tensor::DType;
+use smallvec::SmallVec;
 
 /// A part of a kernel with a space of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,6 +146,30 @@ pub fn gathered<'k>(kernel: &'k Kernel, schedule: &Schedule) -> Option<Gathered<
         }
     }
     Some(Gathered { read: read.clone(), again, rows, elements })
+}
+
+/// A load that the tiles of a block of lanes share.
+#[derive(Clone, Debug)]
+pub struct Shared<'k> {
+    /// The load.
+    pub read: Read<'k>,
+    /// The loops over those tiles, the outermost first: it moves along none of them.
+    pub loops: SmallVec<[Axis; 6]>,
+    /// Its elements of each lane.
+    pub elements: usize,
+}
+
+/// What all tiles of the same lanes read of a kernel's only fold when it is run so, if one load is alone in that.
+pub fn shared<'k>(kernel: &'k Kernel, schedule: &Schedule) -> Option<Shared<'k>> {
+    let (Some(Vector::Outer { axis, .. }), [fold]) = (schedule.vector, &kernel.folds[..]) else { return None };
+    let place = schedule.order.iter().position(|own| *own == axis)?;
+    let loops = schedule.order[place + 1..].iter().copied();
+    let loops: SmallVec<[Axis; 6]> = loops.filter(|axis| kernel.outer[axis.0 as usize] > 1).collect();
+    let is_of_lanes = |read: &Read<'_>| read.part == Part::Fold(0) && any_depends(read.at, axis);
+    let mut moving = reads(kernel).into_iter().filter(is_of_lanes);
+    let (Some(read), None) = (moving.next(), moving.next()) else { return None };
+    let is_same = !loops.is_empty() && !loops.iter().any(|&axis| any_depends(read.at, axis));
+    is_same.then(|| Shared { read, loops, elements: fold.inner.iter().product() })
 }
 
 /// Whether the index moves with `axis`. A computed index may move with any.

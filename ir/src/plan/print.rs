@@ -64,7 +64,10 @@ impl fmt::Display for Schedule {
         if self.streaming {
             write!(f, ", streaming")?;
         }
-        if self.gather { write!(f, ", gathering") } else { Ok(()) }
+        if self.gather {
+            write!(f, ", gathering")?;
+        }
+        if self.ahead { write!(f, ", asking ahead") } else { Ok(()) }
     }
 }
 

@@ -9,7 +9,7 @@ use super::machine::Machine;
 use super::pack::{movable, packable};
 use estimate::{Estimate, LATENCY};
 use fusewright_ir::kernel::{Axis, FoldKind, Kernel, ScalarId};
-use fusewright_ir::plan::access::{Part, Read, any_depends, gathered, plain, reads, stride};
+use fusewright_ir::plan::access::{Part, Read, any_depends, gathered, plain, reads, shared, stride};
 use fusewright_ir::plan::edges::Edges;
 use fusewright_ir::plan::{Rest, Schedule, Vector};
 use smallvec::SmallVec;
@@ -68,6 +68,7 @@ pub fn schedule(draft: &Draft, draft_kernel: &DraftKernel, machine: &Machine) ->
     }
     schedule.streaming = facts.is_large_result(&schedule, machine);
     schedule.gather = is_inside && !draft_kernel.once && !in_band && facts.is_better_gathered(&schedule, machine);
+    schedule.ahead = facts.is_better_asked_for(&schedule, machine);
     schedule
 }
 
@@ -197,6 +198,23 @@ impl Facts<'_> {
         let pages = rows as u64 * distance.min(PAGE_BYTES) / PAGE_BYTES;
         let is_far = self.draft.buffer(read.buffer).bytes() > machine.far_bytes();
         (cycles < PAGE_CYCLES || is_far) && tiles >= WORTH_GATHERING && pages >= MANY_PAGES
+    }
+
+    /// Whether the tiles of a block of channels ask for the weights of the next. Where all weights are more than the second-level
+    /// cache holds, the first tile of a block waits for them, and those of a large block are far more than processors fetch by
+    /// themselves; where the cache holds two blocks, other tiles have the time to fetch the next.
+    fn is_better_asked_for(&self, schedule: &Schedule, machine: &Machine) -> bool {
+        let (Some(Vector::Outer { lanes, .. }), Some(shared)) = (schedule.vector, shared(self.kernel, schedule)) else {
+            return false;
+        };
+        let block = 4 * u64::from(lanes) * shared.elements as u64;
+        let tiles: usize =
+            shared.loops.iter().map(|&axis| self.extent(axis).div_ceil(schedule.tile_size(axis))).product();
+        self.is_loose(&shared.read)
+            && tiles >= WORTH_ASKING
+            && block > machine.l1_bytes / 2
+            && block <= machine.l2_bytes * 5 / 8
+            && self.draft.buffer(shared.read.buffer).bytes() > machine.l2_bytes
     }
 
     /// Where some load of a kernel that folds nothing is not contiguous along `vector`: the axis along which it is. Squares
@@ -454,6 +472,9 @@ const PAGE_CYCLES: f64 = 8.0;
 /// Tiles that read the same, from which on it is worth to gather it.
 pub const WORTH_GATHERING: usize = 4;
 
+/// Tiles that share a block of weights, from which on they ask for the next: so that no step asks for more than a line.
+const WORTH_ASKING: usize = 4;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -494,7 +515,7 @@ mod tests {
         );
         assert_eq!(
             at(8, 512, &Machine::AVX2),
-            "loops 1 0 2 3, fold 5 6 4, vector 1 by 24, tile 3 by 4, end of 1: 3 by 8"
+            "loops 1 0 2 3, fold 5 6 4, vector 1 by 24, tile 3 by 4, end of 1: 3 by 8, asking ahead"
         );
         assert_eq!(at(14, 64, &Machine::AVX512), "loops 1 0 2 3, fold 5 6 4, vector 1 by 64, tile 3 by 7");
     }
@@ -505,6 +526,22 @@ mod tests {
             Conv2d(name: "a", out: 512, kernel_size: 3, padding: 1), Flatten, Dense(out: 2)"#;
         let schedule = schedules("[1, 3, 7, 7]", layers, "a", &Machine::AVX512);
         assert!(schedule.starts_with("loops 1 0 2 3, fold 5 6 4, vector 1 by"), "{schedule}");
+    }
+
+    #[test]
+    fn the_next_block_of_large_weights_is_asked_for() {
+        let asks = |side: usize, channels: usize, machine: &Machine| {
+            let layers = format!(
+                r#"Conv2d(out: {channels}, kernel_size: 1), Conv2d(name: "a", out: {channels}, kernel_size: 3, padding: 1),
+                Flatten, Dense(out: 2)"#
+            );
+            schedules(&format!("[1, 3, {side}, {side}]"), &layers, "a", machine).ends_with("asking ahead")
+        };
+        assert!(asks(7, 512, &Machine::AVX2));
+        // All weights stay in the second-level cache; no tile reads a block again; two blocks have no room.
+        assert!(!asks(7, 96, &Machine::AVX2));
+        assert!(!asks(1, 512, &Machine::AVX2));
+        assert!(!asks(7, 2048, &Machine::AVX2));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! that it does not depend on. A matrix-multiplication micro-kernel is what falls out when a sum runs over a product of
 //! two loads.
 
+mod ahead;
 mod forms;
 mod kept;
 mod memory;
@@ -17,7 +18,7 @@ use crate::codegen::Recipe;
 use forms::{Linear, linear};
 use fusewright_ir::kernel::{Affine, Axis, BinaryOp, BufferId, FoldKind, Index, Scalar, ScalarId, Space};
 use fusewright_ir::plan::Schedule;
-use fusewright_ir::plan::access::{Gathered, alternating, gathered};
+use fusewright_ir::plan::access::{Gathered, Shared, alternating, gathered, shared};
 use fusewright_ir::plan::edges::Edges;
 use kept::kept;
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -115,6 +116,7 @@ pub fn build(
         starts,
         streaming,
         gather: gather.and_then(|gather| Some((gather, gathered(&recipe.kernel, &recipe.schedule)?))),
+        shared: recipe.schedule.ahead.then(|| shared(&recipe.kernel, &recipe.schedule)).flatten(),
         edges,
         parameters: Vec::new(),
         positions: vec![Position::At(0); n_outer + MOST_INNER],
@@ -193,6 +195,8 @@ struct Builder<'a> {
     starts: &'a [Starts],
     streaming: bool,
     gather: Option<(Gather, Gathered<'a>)>,
+    /// What of the next block of lanes is asked for.
+    shared: Option<Shared<'a>>,
     edges: &'a Edges,
     /// Stores that fill rows together.
     pairs: Vec<(usize, usize)>,

@@ -2,7 +2,7 @@
 
 use super::forms::Linear;
 use super::values::bits_of;
-use super::{Base, Builder, Gather, Parameter, Point, Position, TILES_AHEAD, Value};
+use super::{Base, Builder, Gather, Parameter, Point, Position, Value};
 use crate::codegen::leaf::{Access, Address, Lanes, LoopId, Vector};
 use fusewright_ir::kernel::{Affine, Axis, BufferId, Index, Literal, ScalarId};
 use fusewright_ir::plan;
@@ -215,7 +215,7 @@ impl Builder<'_> {
     }
 
     /// The address of an access at a point: outer axes in a parameter, inner axes in loop terms, the rest in the offset.
-    fn address(&mut self, form: &Linear, buffer: BufferId, point: &Point) -> Address {
+    pub(super) fn address(&mut self, form: &Linear, buffer: BufferId, point: &Point) -> Address {
         let n_outer = self.n_outer();
         let mut offset = form.offset;
         let mut outer = Vec::new();
@@ -267,22 +267,6 @@ impl Builder<'_> {
         vector
     }
 
-    /// Asks for a part of the row that is gathered next: the tiles that do so take turns along its bytes.
-    fn ask_ahead(&mut self, form: &Linear, buffer: BufferId, point: &Point) {
-        let schedule = &self.recipe.schedule;
-        let (_, gathered) = self.gather.as_ref().expect("something is gathered");
-        let again = gathered.again;
-        let (bytes, step) = (4 * schedule.tile_size(self.lane), schedule.tile_size(again));
-        let first = (self.recipe.kernel.outer[again.0 as usize] / step).saturating_sub(TILES_AHEAD) * step;
-        let a_point = bytes / (TILES_AHEAD * step);
-        let here = self.address(form, buffer, point);
-        let mut parameter = self.parameters[here.base].clone();
-        parameter.terms.push((again, a_point as i64));
-        parameter.terms.sort();
-        let base = self.parameter(parameter);
-        self.writer.prefetch(Address { base, offset: here.offset + bytes as i64 - (first * a_point) as i64, ..here });
-    }
-
     /// Where in scratch the lanes at a point are kept.
     fn kept(&mut self, point: &Point) -> Address {
         let base = self.parameter(Parameter { base: Base::Scratch, terms: Vec::new() });
@@ -331,7 +315,7 @@ impl Builder<'_> {
         self.writer.position(parameter, terms, offset, lane_step)
     }
 
-    fn parameter(&mut self, parameter: Parameter) -> usize {
+    pub(super) fn parameter(&mut self, parameter: Parameter) -> usize {
         match self.parameters.iter().position(|known| *known == parameter) {
             Some(known) => known,
             None => {

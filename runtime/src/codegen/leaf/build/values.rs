@@ -55,6 +55,9 @@ impl Builder<'_> {
                 if let Some(&(gather, _)) = gather {
                     return Value::Vector(self.load_gathered(gather, &form, *buffer, point));
                 }
+                if self.shared.as_ref().is_some_and(|shared| shared.read.id == id) {
+                    self.ask_for_next(&form, *buffer, point);
+                }
                 let whole_blocks = form.padded && self.has_whole_blocks();
                 let used = if whole_blocks { self.writer.width() } else { self.used_lanes(point) };
                 let lanes = if outside.is_some() && !self.edges.is_empty() {
