@@ -79,7 +79,7 @@ impl From<CompileError> for Error {
     fn from(error: CompileError) -> Error {
         match error {
             CompileError::Code(problem) => Error::Internal(problem),
-            CompileError::Parameter { .. } => Diagnostic::new(error.to_string()).into(),
+            CompileError::Parameter { .. } | CompileError::Memory(_) => Diagnostic::new(error.to_string()).into(),
             CompileError::Source(fault) => (*fault).into(),
         }
     }

@@ -2,13 +2,14 @@
 
 use crate::cache;
 use crate::compile::{self, Compilation, Options};
+use crate::data::files;
 use crate::error::Error;
 use crate::initialize::initialize;
 use crate::ir::ops::Parameter;
 use crate::ir::{Array, Bindings, Data, Diagnostic, Diagnostics, Graph, Tensor, TensorType};
 use crate::model::Model;
 use crate::passes::differentiate;
-use crate::runtime::{self, RunError, Threads, View, ViewMut};
+use crate::runtime::{self, AlignedBytes, RunError, Threads, View, ViewMut};
 use crate::weights::{Weights, parameters};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -74,6 +75,7 @@ impl Executable {
     pub fn session(&self, bindings: &Bindings) -> Result<Session, Error> {
         let planned = self.planned(bindings)?;
         let Options { threads, spin, .. } = self.0.options;
+        check_memory(&planned.executable, threads)?;
         let threads = Threads { spin: Duration::from_micros(spin), ..Threads::new(threads) };
         Ok(Session { session: runtime::Session::with_threads(planned.executable.clone(), threads), planned })
     }
@@ -247,6 +249,25 @@ impl Session {
     }
 }
 
+/// Whether there is memory for a session of this code, and for what it reads and writes: to find none later ends the process.
+///
+/// # Errors
+/// Where the system does not give so much.
+pub(crate) fn check_memory(executable: &runtime::Executable, threads: usize) -> Result<(), Error> {
+    let plan = executable.plan();
+    let scratch = plan.scratch_bytes.saturating_mul(Threads::new(threads).most.clamp(1, Threads::MOST) as u64);
+    let ports = plan.inputs.iter().chain(&plan.outputs).map(|port| plan.port_type(port));
+    let ports = ports.filter_map(|ty| files::size(&ty.dims()?, ty.dtype.bytes())).map(|(_, bytes)| bytes as u64);
+    let bytes = ports.fold(plan.arena_bytes.saturating_add(scratch), u64::saturating_add);
+    match usize::try_from(bytes).is_ok_and(AlignedBytes::are_available) {
+        true => Ok(()),
+        false => Err(Diagnostic::new("the network needs more memory than there is")
+            .found(format!("{bytes} bytes for its inputs, outputs and what lies between"))
+            .help("take a smaller batch")
+            .into()),
+    }
+}
+
 /// Holds inputs to those that are wanted; `what` takes them.
 pub(crate) fn check_inputs(
     what: &str,
@@ -269,6 +290,11 @@ pub(crate) fn check_inputs(
         let known: Vec<&str> = wanted.iter().map(|(name, _)| name.as_str()).collect();
         let fault = Diagnostic::new(format!("the {what} has no input `{name}`"));
         faults.push(fault.expected(format!("`{}`", known.join("`, `"))));
+    }
+    for (i, (name, _)) in inputs.iter().enumerate() {
+        if inputs[..i].iter().any(|(other, _)| other == name) {
+            faults.push(Diagnostic::new(format!("the input `{name}` is given twice")));
+        }
     }
     Ok(faults.into_result()?)
 }

@@ -175,6 +175,14 @@ impl Model {
         })
     }
 
+    /// The file that the names of the classes are in, where they are in one.
+    pub(crate) fn classes_file(&self) -> Option<PathBuf> {
+        match (&self.definition.classes, &self.folder) {
+            (Some(Classes::File(relative)), Some(folder)) => Some(folder.join(relative)),
+            _ => None,
+        }
+    }
+
     /// Machine code for the network; see [`Options`].
     ///
     /// # Errors

@@ -4,8 +4,8 @@ use crate::data::dataset::Refusal;
 use crate::data::{Dataset, Labels, Wanted, files};
 use crate::error::Error;
 use crate::ir::model::Image;
-use crate::ir::ops::Op;
 use crate::ir::ops::loss::class_axis;
+use crate::ir::ops::{Op, PairLoss};
 use crate::ir::recipe::{Network, Source};
 use crate::ir::{self, Bindings, DType, Diagnostic, Diagnostics, Dim, Graph, TensorType};
 use crate::model::Model;
@@ -71,6 +71,19 @@ impl Recipe {
     /// The network.
     pub fn model(&self) -> &Model {
         &self.model
+    }
+
+    /// The files and folders that a training reads: of the network, of its classes, and of the examples.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let Recipe { definition, model, folder: Some(folder) } = self else { return Vec::new() };
+        let network = match &definition.model {
+            Network::File(file) => Some(file.as_str()),
+            Network::Inline(_) => None,
+        };
+        let sources = definition.data.iter().flat_map(|data| [Some(&data.train), data.test.as_ref()]).flatten();
+        let examples = sources.flat_map(|source| source.paths().into_iter().map(|(_, path)| path));
+        let own = network.into_iter().chain(examples).map(|path| folder.join(path));
+        own.chain(model.classes_file()).collect()
     }
 
     /// The same training with so many examples a step.
@@ -177,7 +190,11 @@ impl Recipe {
         };
         let images = &self.model.definition().images;
         let image: Option<Image> = images.iter().find(|(input, _)| input == name).map(|(_, image)| image.clone());
-        Ok(Wanted { input: input.clone(), image, target, labels })
+        let are_probabilities = match &objective.loss {
+            Op::PointwiseLoss(loss) => matches!(loss.function, PairLoss::Bce | PairLoss::BceWithLogits),
+            _ => false,
+        };
+        Ok(Wanted { input: input.clone(), image, target, labels, are_probabilities })
     }
 
     /// The lengths of the symbols of the network's input for steps of `batch` examples: of the first axis, and of the
@@ -209,6 +226,30 @@ impl Recipe {
         let model = self.model.bind(sizes)?;
         let step = train::step(model.graph().clone(), &Training::from(&self.definition), options);
         step.map_err(|faults| self.step_fault(faults))
+    }
+
+    /// Whether the last step of an epoch can be made, which has what the others leave of the examples: told of before the first
+    /// one. `bindings` are values of symbols beside those that the examples give.
+    ///
+    /// # Errors
+    /// As [`Recipe::sizes`] and [`Recipe::step`].
+    pub fn check_last_step(&self, data: &Dataset, bindings: &Bindings) -> Result<(), Error> {
+        let rest = data.len() % self.definition.batch;
+        if rest == 0 {
+            return Ok(());
+        }
+        let mut sizes = bindings.clone();
+        sizes.extend(self.sizes(rest, Some(data))?);
+        let made = self.step(&sizes, &StepOptions { steps_per_epoch: 1, total_steps: 1 });
+        made.map(drop).map_err(|mut error| {
+            if let Error::Input(faults) = &mut error
+                && let Some(fault) = faults.diagnostics.0.first_mut()
+            {
+                let told = format!("the last batch of an epoch has {rest} of {} examples", data.len());
+                fault.help = Some(fault.help.take().map_or(told.clone(), |help| format!("{help}; {told}")));
+            }
+            error
+        })
     }
 
     /// The graph of the loss and the metrics, without updates.

@@ -6,7 +6,7 @@ mod checkpoint;
 use crate::compile::{self, Compilation, Options};
 use crate::data::{Dataset, Order};
 use crate::error::Error;
-use crate::executable::check_inputs;
+use crate::executable::{check_inputs, check_memory};
 use crate::initialize::initialize;
 use crate::ir::plan::Outline;
 use crate::ir::{Bindings, Diagnostic, Dim, Graph, Tensor, TensorType};
@@ -102,7 +102,13 @@ pub enum Event {
         /// Its examples.
         examples: usize,
     },
-    /// All examples were seen once more.
+    /// All examples were seen once more, and so many of those to evaluate with are. Where `observe` ends the training here, it
+    /// goes on with a new evaluation.
+    Evaluation {
+        /// The examples evaluated.
+        examples: usize,
+    },
+    /// All examples were seen once more, and all of those to evaluate with.
     Epoch(Epoch),
 }
 
@@ -159,20 +165,30 @@ impl Trainer {
     /// than the batch have their values in `options.bindings`.
     ///
     /// # Errors
-    /// Where the loss does not fit the network, a layer cannot be trained with, sizes or weights do not fit.
+    /// Where the loss does not fit the network, a layer cannot be trained with, sizes or weights do not fit, or there are more
+    /// steps than an i32 counts.
     pub fn new(recipe: Recipe, data: Option<&Dataset>, mut options: Options) -> Result<Trainer, Error> {
         let definition = recipe.definition();
         let batch = definition.batch;
         let order = data.map(|data| Order::new(data.len(), batch, definition.seed));
         let steps_per_epoch = order.as_ref().map_or(1, |order| order.batches().max(1)) as u64;
-        let total_steps = steps_per_epoch * definition.epochs.max(1) as u64;
-        let mut sizes = recipe.sizes(batch, data)?;
-        if let Some(rest) = data.map(|data| data.len() % batch).filter(|&rest| rest > 0) {
-            // That the last batch of an epoch is smaller is told of now, not then.
-            recipe.sizes(rest, data)?;
+        let total_steps = steps_per_epoch.saturating_mul(definition.epochs.max(1) as u64);
+        if total_steps > MOST_STEPS {
+            let fault = Diagnostic::new("the training has more steps than are counted");
+            let fault = fault.at(definition.place(&["epochs"])).expected(format!("at most {MOST_STEPS}"));
+            return Err(recipe.fault(fault.found(format!("{} epochs of {steps_per_epoch}", definition.epochs))));
+        }
+        // No step has more examples than there are.
+        let mut sizes = recipe.sizes(data.map_or(batch, |data| batch.min(data.len())), data)?;
+        if let Some(data) = data.filter(|data| data.len() > batch) {
+            recipe.check_last_step(data, &options.bindings)?;
         }
         for (name, &n) in &options.bindings {
-            sizes.insert(name.clone(), n);
+            if let Some(own) = sizes.insert(name.clone(), n).filter(|own| *own != n) {
+                let fault = Diagnostic::new(format!("`{name}` has a value already")).expected(own.to_string());
+                let help = "the batch and the examples give it";
+                return Err(fault.found(n.to_string()).help(help).into());
+            }
         }
         let weights = match options.weights.take() {
             Some(weights) => weights.fit(recipe.model().graph())?,
@@ -189,8 +205,17 @@ impl Trainer {
         drop(weights);
         runtime::give_back();
         let (running, batches, current) = (vec![first], Vec::new(), Current::default());
-        let history = Vec::with_capacity(definition.epochs);
-        Ok(Trainer { recipe, options, length, sizes, state, rest, running, order, history, current, batches, names })
+        let history = Vec::new();
+        let mut trainer =
+            Trainer { recipe, options, length, sizes, state, rest, running, order, history, current, batches, names };
+        trainer.make_room();
+        Ok(trainer)
+    }
+
+    /// Room for all epochs to come, so that none needs an allocation, unless they are too many to be more than a wish for a
+    /// training without an end.
+    fn make_room(&mut self) {
+        let _ = self.history.try_reserve(self.recipe.definition().epochs);
     }
 
     /// What is trained, and how.
@@ -251,17 +276,33 @@ impl Trainer {
     /// # Errors
     /// As [`Trainer::score`].
     pub fn evaluate(&mut self, data: &Dataset) -> Result<Scores, Error> {
-        let mut sum = Scores::default();
+        let (scores, _) = self.evaluate_by_batch(data, |_, _| ControlFlow::Continue(()))?;
+        Ok(scores)
+    }
+
+    /// The mean scores of the first examples of a set, as far as `observe` wants to wait, which is told after each batch how many
+    /// they are.
+    fn evaluate_by_batch(
+        &mut self,
+        data: &Dataset,
+        mut observe: impl FnMut(&mut Trainer, usize) -> ControlFlow<()>,
+    ) -> Result<(Scores, ControlFlow<()>), Error> {
+        let (mut sum, mut seen, mut flow) = (Scores::default(), 0, ControlFlow::Continue(()));
         let numbers: Vec<usize> = (0..data.len()).collect();
         for examples in numbers.chunks(self.recipe.definition().batch) {
             let scores = self.on(data, examples, |trainer, inputs| trainer.score(inputs))?;
             sum = sum.plus(scores, examples.len() as f32);
+            seen += examples.len();
+            flow = observe(self, seen);
+            if flow.is_break() {
+                break;
+            }
         }
-        Ok(Scores::default().plus(sum, 1.0 / data.len().max(1) as f32))
+        Ok((Scores::default().plus(sum, 1.0 / seen.max(1) as f32), flow))
     }
 
     /// Trains on a set until the recipe's epochs are over, and evaluates on another after each, if there is one. Goes on
-    /// where the last call, or the checkpoint, left off; `observe` may end it after any step or epoch.
+    /// where the last call, or the checkpoint, left off; `observe` may end it after any event.
     ///
     /// ```
     /// use fusewright::{Event, Options, Recipe, Trainer};
@@ -282,22 +323,26 @@ impl Trainer {
     /// ```
     ///
     /// # Errors
-    /// As [`Trainer::step`].
-    ///
-    /// # Panics
-    /// If the trainer was not made for a set of so many examples.
+    /// As [`Trainer::step`], and if the trainer was not made for a set of so many examples.
     pub fn fit(
         &mut self,
         train: &Dataset,
         test: Option<&Dataset>,
         mut observe: impl FnMut(&mut Trainer, Event) -> ControlFlow<()>,
     ) -> Result<(), Error> {
-        let per_epoch = self.length.steps_per_epoch;
-        let mut order = self.order.take().expect("the trainer was made for examples");
-        assert_eq!(order.batches() as u64, per_epoch, "the trainer was made for another number of examples");
-        let result = self.fit_in(&mut order, train, test, &mut observe);
-        self.order = Some(order);
-        result
+        let examples = self.order.as_ref().map_or(0, Order::examples);
+        match self.order.take_if(|_| examples == train.len()) {
+            Some(mut order) => {
+                let result = self.fit_in(&mut order, train, test, &mut observe);
+                self.order = Some(order);
+                result
+            }
+            None => {
+                let fault =
+                    Diagnostic::new("the trainer was made for other examples").help("give them to `Trainer::new`");
+                Err(fault.expected(format!("{examples} of them")).found(train.len().to_string()).into())
+            }
+        }
     }
 
     fn fit_in(
@@ -312,7 +357,7 @@ impl Trainer {
         loop {
             // Where a checkpoint was made behind the last step of an epoch, too.
             if step.is_multiple_of(per_epoch) && self.current.seen > 0 {
-                let epoch = self.close(step / per_epoch, test)?;
+                let Some(epoch) = self.close(step / per_epoch, test, observe)? else { return Ok(()) };
                 if observe(self, Event::Epoch(epoch)).is_break() {
                     return Ok(());
                 }
@@ -334,14 +379,29 @@ impl Trainer {
         }
     }
 
-    /// Ends the epoch that is going on: the `number`th.
-    fn close(&mut self, number: u64, test: Option<&Dataset>) -> Result<Epoch, Error> {
-        let test = test.map(|test| self.evaluate(test)).transpose()?;
+    /// Ends the epoch that is going on, the `number`th; it goes on where `observe` does not want to wait for the evaluation.
+    fn close(
+        &mut self,
+        number: u64,
+        test: Option<&Dataset>,
+        observe: &mut impl FnMut(&mut Trainer, Event) -> ControlFlow<()>,
+    ) -> Result<Option<Epoch>, Error> {
+        let test = match test {
+            None => None,
+            Some(test) => {
+                let evaluated =
+                    self.evaluate_by_batch(test, |trainer, examples| observe(trainer, Event::Evaluation { examples }))?;
+                match evaluated {
+                    (scores, ControlFlow::Continue(())) => Some(scores),
+                    (_, ControlFlow::Break(())) => return Ok(None),
+                }
+            }
+        };
         let Current { sum, seen, time } = std::mem::take(&mut self.current);
         let train = Scores::default().plus(sum, 1.0 / seen as f32);
         let epoch = Epoch { number, train, test, time };
         self.history.push(epoch);
-        Ok(epoch)
+        Ok(Some(epoch))
     }
 
     /// The epochs that are over, those before a checkpoint included.
@@ -506,8 +566,9 @@ impl Batch {
     }
 }
 
-/// The state that counts steps.
+/// The state that counts steps, and the most that it counts.
 const COUNTER: &str = "step";
+const MOST_STEPS: u64 = i32::MAX as u64;
 
 /// The memory of the state as a training begins, and the network's parameters that are not in it: those of `weights`, the rest
 /// as the step's graph says.
@@ -555,6 +616,7 @@ impl Running {
             graph
         };
         let (executable, mut compilation, more) = compile::apart(graph, options, beside, then)?;
+        check_memory(&executable, options.threads)?;
         let executable = Arc::new(executable);
         compilation.stages.insert(0, ("differentiate", differentiate));
         let plan = executable.plan();

@@ -1,11 +1,13 @@
 //! The parameters of a network by name: of a file, of a seed, or in memory; checked against a model, and written.
 
 use crate::cache::Subject;
+use crate::data::files;
 use crate::data::safetensors::{self, Entry, File};
 use crate::initialize::initialize;
 use crate::ir::diagnostic::closest;
 use crate::ir::ops::{Op, Parameter};
 use crate::ir::{DType, Data, Diagnostic, Diagnostics, Graph, Tensor, TensorType};
+use crate::runtime::AlignedBytes;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -125,8 +127,13 @@ impl Weights {
     /// Writes a safetensors file.
     ///
     /// # Errors
-    /// Where the file cannot be written, or tensors cannot be read.
+    /// Where the file cannot be written, tensors cannot be read, or all of them do not fit in memory.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), Diagnostics> {
+        let bytes = |ty: TensorType| files::size(&ty.dims()?, ty.dtype.bytes()).map(|(_, bytes)| bytes);
+        let bytes = self.types().filter_map(|(_, ty)| bytes(ty)).fold(0, usize::saturating_add);
+        if !AlignedBytes::are_available(bytes) {
+            return Err(Diagnostic::new("the parameters do not fit in memory").found(format!("{bytes} bytes")).into());
+        }
         let mut tensors = Vec::new();
         for (name, _) in self.types() {
             tensors.extend(self.get(name)?.map(|tensor| (name, tensor)));

@@ -154,6 +154,48 @@ const CASES: &[Case] = &[
     ("training_that_diverges", |f| f.table(LINE, "Sgd(lr: 1e30)"), "train t.ron --checkpoint c --every 1steps"),
     ("training_into_no_folder", |_| {}, "train t.ron --checkpoint none/c"),
     ("training_into_a_folder", |f| std::fs::create_dir(f.path("d")).unwrap(), "train t.ron --save d"),
+    ("training_over_its_file", |_| {}, "train t.ron --checkpoint c --save ./t.ron"),
+    ("training_over_its_examples", |_| {}, "train t.ron --report images.idx"),
+    ("training_over_its_network", |_| {}, "train t.ron --checkpoint pixels.ron"),
+    ("training_over_its_checkpoint", |_| {}, "train t.ron --checkpoint c --save c"),
+    ("training_over_what_it_resumes", |f| f.checkpoint("c"), "train t.ron --resume c --save c"),
+    ("training_every_without_checkpoint", |_| {}, "train t.ron --every 2"),
+    ("training_of_too_many_steps", |f| f.table(LINE, "Sgd(lr: 0.1)"), "train t.ron --epochs 2147483647"),
+    ("parameters_over_their_network", |_| {}, "init m.ron -o m.ron"),
+    ("result_over_an_input", |_| {}, "run m.ron --input x.npy --output ./x.npy"),
+    ("step_of_two_batches", |_| {}, "bench t.ron --bind N=3"),
+    (
+        "step_of_another_batch",
+        |f| {
+            npy::write(&f.path("i.npy"), &Tensor::from_vec(&[1, 1, 4, 4], vec![0f32; 16])).unwrap();
+            npy::write(&f.path("l.npy"), &Tensor::from_vec(&[1], vec![0i64])).unwrap();
+        },
+        "bench t.ron --input image=i.npy --input labels=l.npy",
+    ),
+    ("attribute_beyond_f32", |f| f.write("t.ron", TRAINING.replace("lr: 0.1", "lr: 1e39")), TRAIN),
+    (
+        "gradients_of_what_is_not_defined",
+        |f| f.write("m.ron", MODEL.replace(", out: 3)", ", out: 3), Log(name: \"logarithm\")")),
+        "check m.ron --gradients",
+    ),
+    (
+        "table_of_mixed_labels",
+        |f| {
+            let table = "Csv(file: \"t.csv\", inputs: [\"a\", \"b\"], targets: [\"y\"])";
+            let training = TRAINING.replace("pixels.ron", "m.ron");
+            f.write("t.ron", training.replace("Idx(images: \"images.idx\", labels: \"labels.idx\")", table));
+            f.write("t.csv", "a,b,y\n1,2,0\n3,4,\n5,6,2\n7,8,nan\n");
+        },
+        TRAIN,
+    ),
+    (
+        "training_of_a_last_batch_of_one",
+        |f| {
+            f.table(&LINE.replace("out: 1)", "out: 4), BatchNorm1d, Dense(name: \"b\", out: 1)"), "Sgd(lr: 0.1)");
+            f.write("t.ron", std::fs::read_to_string(f.path("t.ron")).unwrap().replace("batch: 1", "batch: 2"));
+        },
+        TRAIN,
+    ),
     ("checkpoint_absent", |_| {}, "train t.ron --resume none"),
     (
         "checkpoint_cut",
@@ -282,6 +324,24 @@ const CASES: &[Case] = &[
         EVAL,
     ),
     ("images_of_another_size", |f| f.write("images.idx", idx(8, &[2, 5, 4], 40)), EVAL),
+    ("labels_out_of_range", |f| f.write("labels.idx", [idx(8, &[2], 0), vec![1, 3]].concat()), EVAL),
+    (
+        "images_none",
+        |f| {
+            f.write("images.idx", idx(8, &[0, 4, 4], 0));
+            f.write("labels.idx", idx(8, &[0], 0));
+        },
+        EVAL,
+    ),
+    (
+        "images_of_other_channels",
+        |f| {
+            f.write("images.idx", idx(8, &[2, 3, 4, 4], 96));
+            let model = PIXELS.replace("[N, 1, 4, 4]", "[N, C, 4, 4]").replace("std: [255]", "mean: [1, 2]");
+            f.write("pixels.ron", model.replace("Flatten, Dense(name: \"a\", out: 3)", "GlobalAvgPool, Flatten"));
+        },
+        EVAL,
+    ),
     ("labels_of_another_number", |f| f.write("labels.idx", idx(8, &[3], 3)), EVAL),
     ("labels_of_floats", |f| f.write("labels.idx", idx(13, &[2], 8)), EVAL),
     ("digits_for_another_input", |_| {}, "eval pixels.ron"),

@@ -175,6 +175,44 @@ fn a_full_disk_loses_nothing() {
 }
 
 #[test]
+#[cfg(unix)]
+fn what_cannot_be_written_keeps_nothing_else_from_it() {
+    let folder = Folder::new();
+    let (checkpoint, weights) = (folder.name("c"), folder.name("w.safetensors"));
+    // Files of 2 KiB and no more: room for the parameters, but not for the optimiser's state beside them.
+    let script = "trap '' XFSZ; ulimit -f 2; exec \"$@\"";
+    let program = env!("CARGO_BIN_EXE_fusewright");
+    let training = [SINE, "--epochs", "3", "--checkpoint", &checkpoint, "--save", &weights];
+    let output = Command::new("bash")
+        .args([&["-c", script, "bash", program, "train"][..], &training].concat())
+        .output()
+        .unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{errors}");
+    assert!(errors.contains(&format!("`{checkpoint}` cannot be written")), "{errors}");
+    assert_eq!(folder.names(), ["w.safetensors"], "{errors}");
+}
+
+/// A batch is the whole set where it is larger, however large.
+#[test]
+fn a_batch_may_be_larger_than_the_set() {
+    let folder = Folder::new();
+    std::fs::write(folder.path("d.csv"), "a,y\n1,2\n2,4\n3,5\n").unwrap();
+    let training = |batch: &str| {
+        let text = format!(
+            "(fusewright: 1, model: (inputs: [(name: \"x\", shape: [N, 1])], layers: [Dense(name: \"l\", out: 1)]),
+            loss: MSELoss, optimizer: Sgd(lr: 0.1), batch: {batch}, epochs: 2000000,
+            data: (train: Csv(file: \"d.csv\", targets: [\"y\"])))"
+        );
+        std::fs::write(folder.path("t.ron"), text).unwrap();
+        let page = folder.name("p.html");
+        let all = epochs(&[&folder.name("t.ron"), "--epochs", "20", "--json", "--report", &page]);
+        all.last().unwrap()["train"]["loss"].clone()
+    };
+    assert_eq!(training("2147483647"), training("3"));
+}
+
+#[test]
 fn a_changed_bit_is_noticed() {
     let folder = Folder::new();
     let checkpoint = folder.name("c");

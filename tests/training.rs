@@ -200,6 +200,7 @@ fn fit_is_steps_in_order() {
         .fit(&train, None, |_, event| {
             match event {
                 Event::Step { examples, .. } => sizes.push(examples),
+                Event::Evaluation { .. } => unreachable!("there is nothing to evaluate with"),
                 Event::Epoch(epoch) => means.push(epoch.train.loss),
             }
             ControlFlow::Continue(())
@@ -323,4 +324,76 @@ fn weights_are_those_of_the_whole_network() {
     assert_ne!(beside(&other), beside(&trained));
     other.resume(&checkpoint).unwrap();
     assert_eq!(beside(&other), beside(&trained));
+}
+
+/// An evaluation may be broken off: the epoch is then not over, and goes on with a new one.
+#[test]
+fn an_evaluation_may_be_broken_off() {
+    let (_folder, recipe) = small();
+    let (train, _) = recipe.data().unwrap().unwrap();
+    let mut whole = trainer(&recipe, &train);
+    whole.fit(&train, Some(&train), |_, _| ControlFlow::Continue(())).unwrap();
+
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoint = folder.path().join("c");
+    let mut broken = trainer(&recipe, &train);
+    let mut seen = Vec::new();
+    broken
+        .fit(&train, Some(&train), |_, event| match event {
+            Event::Evaluation { examples } => {
+                seen.push(examples);
+                if seen.len() == 6 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            }
+            _ => ControlFlow::Continue(()),
+        })
+        .unwrap();
+    assert_eq!((seen, broken.history().len()), (vec![8, 16, 24, 26, 8, 16], 1));
+    broken.save(&checkpoint).unwrap();
+    let mut resumed = trainer(&recipe, &train);
+    resumed.resume(&checkpoint).unwrap();
+    for part in [&mut broken, &mut resumed] {
+        part.fit(&train, Some(&train), |_, _| ControlFlow::Continue(())).unwrap();
+        assert!(bits(part) == bits(&whole));
+        let scores = |trainer: &Trainer| -> Vec<_> {
+            trainer.history().iter().map(|epoch| (epoch.number, epoch.train, epoch.test)).collect()
+        };
+        assert_eq!(scores(part), scores(&whole));
+    }
+}
+
+#[test]
+fn a_trainer_says_what_it_was_not_made_for() {
+    let (_folder, recipe) = small();
+    let (train, _) = recipe.data().unwrap().unwrap();
+    let fault = |error: fusewright::Error| error.diagnostics().unwrap().0[0].clone();
+    let go_on = |_: &mut Trainer, _| ControlFlow::Continue(());
+    // A set of as many batches, and none at all.
+    let mut own = trainer(&recipe, &train);
+    let (other_folder, other) = small();
+    let table = std::fs::read_to_string(other_folder.path().join("d.csv")).unwrap();
+    std::fs::write(other_folder.path().join("d.csv"), table.trim_end().rsplit_once('\n').unwrap().0).unwrap();
+    let (fewer, _) = other.data().unwrap().unwrap();
+    let found = fault(own.fit(&fewer, None, go_on).unwrap_err());
+    assert_eq!((found.expected.as_deref(), found.found.as_deref()), (Some("26 of them"), Some("25")));
+    own.fit(&train, None, go_on).unwrap();
+    let mut without = Trainer::new(recipe.clone(), None, Options::default()).unwrap();
+    assert!(fault(without.fit(&train, None, go_on).unwrap_err()).title.contains("other examples"));
+
+    let inputs = own.examples(&train, &[0, 1]);
+    let [(_, x), (_, y)] = inputs.as_slice() else { panic!("{inputs:?}") };
+    for (given, title) in [
+        (&[("x", x)][..], "the input `targets` is missing"),
+        (&[("x", x), ("targets", y), ("x", x)], "the input `x` is given twice"),
+        (&[("x", x), ("targets", y), ("z", x)], "the training has no input `z`"),
+        (&[("x", y), ("targets", y)], "the input `x` does not fit"),
+    ] {
+        assert_eq!(fault(own.step(given).unwrap_err()).title, title);
+    }
+    assert!(own.step(&[("x", x), ("targets", y)]).is_ok(), "nothing is broken");
+
+    let options = Options { bindings: bindings([("N", 5)]), ..Options::default() };
+    let found = fault(Trainer::new(recipe.clone(), Some(&train), options).err().unwrap());
+    assert_eq!((found.expected.as_deref(), found.found.as_deref()), (Some("8"), Some("5")));
+    let long = recipe.with_epochs(i32::MAX as usize);
+    assert!(fault(Trainer::new(long, Some(&train), Options::default()).err().unwrap()).title.contains("more steps"));
 }

@@ -7,7 +7,7 @@ mod support;
 use cases::{Case, Random, cases};
 use fusewright_ir::kernel::{self, BufferId, Program, Scalar};
 use fusewright_ir::ops::LAYERS;
-use fusewright_ir::tensor::{Array, TensorType};
+use fusewright_ir::tensor::{Array, DType, TensorType};
 use fusewright_ir::{GraphBuilder, ValueId};
 use support::{program, read};
 
@@ -52,6 +52,28 @@ fn attributes_are_described_without_addresses() {
         let described = format!("{:?}", case.op);
         assert!(!described.contains("0x"), "{described}");
     }
+}
+
+/// What an operation does not refuse it has kernels for: of operands of any type.
+#[test]
+fn other_types_are_computed_or_refused() {
+    let mut faults = Vec::new();
+    for case in cases() {
+        let spec = case.op.spec();
+        for place in 0..case.inputs.len() {
+            for dtype in [DType::F32, DType::I64, DType::I32, DType::U32, DType::U8, DType::Bool] {
+                let mut types = case.inputs.clone();
+                types[place].dtype = dtype;
+                let Ok(parameters) = spec.parameters(&types.iter().collect::<Vec<_>>()) else { continue };
+                types.extend(parameters.into_iter().map(|parameter| parameter.ty));
+                let Ok(results) = case.op.check(&types.iter().collect::<Vec<_>>()) else { continue };
+                if let Err(found) = kernel::verify(&program(spec, &types, &results)) {
+                    faults.push(format!("{} of {}: {}", case.layer, types[place], found.join("; ")));
+                }
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{} kernels are not sound:\n{}", faults.len(), faults.join("\n"));
 }
 
 #[test]

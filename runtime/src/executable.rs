@@ -71,6 +71,8 @@ pub enum CompileError {
     },
     /// A parameter could not be read.
     Source(Box<Diagnostic>),
+    /// The system does not have so many bytes for parameters and constants.
+    Memory(u64),
 }
 
 impl fmt::Display for CompileError {
@@ -79,6 +81,7 @@ impl fmt::Display for CompileError {
             CompileError::Code(problem) => write!(f, "code generation: {problem}"),
             CompileError::Parameter { name, problem } => write!(f, "parameter `{name}`: {problem}"),
             CompileError::Source(fault) => write!(f, "{}", fault.title),
+            CompileError::Memory(bytes) => write!(f, "parameters and constants of {bytes} bytes do not fit in memory"),
         }
     }
 }
@@ -154,6 +157,9 @@ fn make<'a>(
     parameter: impl Fn(&str) -> Result<Option<Cow<'a, Tensor>>, Diagnostic> + Sync,
     keep_image: bool,
 ) -> Result<(Executable, Option<Image>), CompileError> {
+    if !AlignedBytes::are_available(plan.constant_bytes as usize) {
+        return Err(CompileError::Memory(plan.constant_bytes));
+    }
     let find = |port: &Port| checked(&plan, port, parameter(&port.name)?);
     let set_up = || constants(&plan, settings, find);
     let emit = || Emitted::of(&plan, &plan.steps, settings, keep_image).map_err(CompileError::Code);

@@ -44,6 +44,11 @@ impl AlignedBytes {
         AlignedBytes { map: map.into(), bytes }
     }
 
+    /// Whether the system would give so many bytes now.
+    pub fn are_available(bytes: usize) -> bool {
+        bytes.checked_add(SHIFT).is_some_and(|size| MmapMut::map_anon(size).is_ok())
+    }
+
     /// The address of the first byte, for emitted code, which writes only where the plan says.
     pub fn as_mut_ptr(&self) -> *mut u8 {
         self.map.as_mut_ptr().wrapping_add(SHIFT)
@@ -121,4 +126,15 @@ fn is_touched(block: &[MaybeUninit<u8>]) -> bool {
     // SAFETY: it writes a byte for each page, and fewer where pages are larger.
     let status = unsafe { libc::mincore(begin, pages.len() * PAGE, pages.as_mut_ptr()) };
     status == 0 && pages.iter().any(|page| page & 1 == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_machine_has_is_not_available() {
+        assert!(AlignedBytes::are_available(0) && AlignedBytes::are_available(1 << 20));
+        assert!(!AlignedBytes::are_available(1 << 60) && !AlignedBytes::are_available(usize::MAX));
+    }
 }

@@ -69,6 +69,8 @@ impl Bench {
         if !(seconds > 0.0 && seconds <= 3600.0) {
             return Err(usage("`--seconds` is out of range").expected("more than 0, at most 3600").into());
         }
+        let read = self.input.iter().map(|file| &file.path).chain(&self.weights).chain([&self.model.model]);
+        files::check_apart(&self.trace, read)?;
         match Recipe::is_recipe(&files::read_text(&self.model.model)?) {
             true => {
                 let prepared = training::Prepared::new(&self)?;

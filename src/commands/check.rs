@@ -42,9 +42,13 @@ impl Check {
         self.whole(recipe.model())?;
         let data = recipe.data()?;
         let train = data.as_ref().map(|(train, _)| train);
-        let mut sizes = recipe.sizes(recipe.definition().batch, train)?;
+        let batch = recipe.definition().batch;
+        let mut sizes = recipe.sizes(train.map_or(batch, |train| batch.min(train.len())), train)?;
         sizes.extend(self.model.bindings(None)?);
         recipe.step(&sizes, &StepOptions { steps_per_epoch: 1, total_steps: 1 })?;
+        if let Some(train) = train {
+            recipe.check_last_step(train, &self.model.bindings(None)?)?;
+        }
         if self.gradients {
             return self.compare(recipe.model(), out);
         }

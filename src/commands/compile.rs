@@ -106,6 +106,7 @@ impl Compile {
             let fault = usage(format!("there is no pass `{pass}`"));
             return Err(fault.expected(format!("`{}`", pass_names().join("`, `"))).into());
         }
+        files::check_apart(self.dot.iter().chain(&self.html), self.weights.iter().chain([&self.model.model]))?;
         let start = Instant::now();
         let model = self.model.load()?;
         let parse = start.elapsed();

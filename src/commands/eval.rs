@@ -7,7 +7,7 @@ use super::digits;
 use super::output::{Failure, Output, progress};
 use super::table::grouped;
 use clap::Args;
-use fusewright::data::{idx, npy};
+use fusewright::data::{files, idx, npy};
 use fusewright::ir::model::Image;
 use fusewright::ir::{Bindings, DType, Data, Diagnostic, Tensor, TensorType};
 use fusewright::{Executable, Model, Options, Session};
@@ -60,11 +60,17 @@ struct Json {
 
 impl Eval {
     pub fn run(self, out: &mut Output) -> Result<(), Failure> {
+        let read = self.images.iter().chain(&self.labels).chain(&self.weights).chain([&self.model.model]);
+        files::check_apart(&self.output, read)?;
         let model = self.model.load()?;
         let (images, labels) = match (&self.images, &self.labels) {
             (Some(images), Some(labels)) => (idx::read(images)?, idx::read(labels)?),
             _ => digits::test_split(),
         };
+        if images.data().is_empty() {
+            let fault = Diagnostic::new("there are no images").found(images.tensor_type().to_string());
+            return Err(fault.expected("an array whose first axis is the images").into());
+        }
         let labels = whole_numbers(&labels, images.dims().first().copied().unwrap_or(0))?;
         let bindings = self.model.bindings(None)?;
         let options = self.cache.put(self.planning.put(self.how.options(weights(self.weights.as_ref())?)));
@@ -74,6 +80,12 @@ impl Eval {
         let answers = feed.run(&executable)?;
 
         let classes = answers.outputs.len() / labels.len().max(1);
+        if let Some((place, label)) = labels.iter().enumerate().find(|(_, label)| !(0..classes as i64).contains(*label))
+        {
+            let fault = Diagnostic::new(format!("image {place}: the label is out of range")).found(label.to_string());
+            let expected = format!("0 to {}: the network tells {classes} classes apart", classes.saturating_sub(1));
+            return Err(fault.expected(expected).help("labels and images are counted from 0").into());
+        }
         let rows = answers.outputs.chunks(classes.max(1));
         let correct = rows.zip(&labels).filter(|(row, label)| greatest(row) == usize::try_from(**label).ok()).count();
         if let Some(path) = &self.output {
@@ -182,6 +194,13 @@ impl<'a> Feed<'a> {
             return Err(unfit(input, ty, images));
         }
         let rule = model.definition().images.iter().find(|(name, _)| name == input).map(|(_, rule)| rule);
+        let channels = if dims.len() >= 3 { dims[1] } else { 1 };
+        for (name, numbers) in rule.iter().flat_map(|rule| [("mean", &rule.mean), ("std", &rule.std)]) {
+            if numbers.len() > 1 && numbers.len() != channels {
+                let fault = Diagnostic::new(format!("`normalize`: `{name}` does not fit the channels of the images"));
+                return Err(fault.expected(format!("1 or {channels} numbers")).found(numbers.len().to_string()));
+            }
+        }
         Ok(Feed { input, ty, rule, images, bindings, symbol, batch })
     }
 

@@ -2,9 +2,9 @@
 
 use super::arguments::default_batch;
 use super::output::Failure;
-use fusewright::ir::evaluate::evaluate;
+use fusewright::ir::evaluate::{evaluate, evaluate_with};
 use fusewright::ir::ops::{Initializer, Map, Op, Parameter, Real, Reduce, Reduction};
-use fusewright::ir::{Array, Bindings, Graph, GraphBuilder, Output, TensorType, ValueId};
+use fusewright::ir::{Array, Bindings, Diagnostic, Graph, GraphBuilder, Output, TensorType, ValueId};
 use fusewright::passes::differentiate::{differentiate, sources};
 use fusewright::{Model, Tensor, initialize};
 use std::collections::BTreeMap;
@@ -53,6 +53,7 @@ pub fn compare(model: &Model, mut bindings: Bindings, samples: usize) -> Result<
         given.insert(node.name.clone(), tensor.to_array());
     }
     let Some((graph, total)) = weighted(bound.graph().clone(), &mut given, seed) else { return Ok(Vec::new()) };
+    check_defined(&bound, &graph, &given)?;
     let by = sources(&graph, total).into_iter().filter(|source| bound.graph().find(&name(&graph, *source)).is_some());
     let by: Vec<ValueId> = by.collect();
     let plain = graph.clone();
@@ -77,6 +78,23 @@ pub fn compare(model: &Model, mut bindings: Bindings, samples: usize) -> Result<
         Row { name, ty, compared, greatest, distance }
     };
     Ok(by.iter().zip(results).map(row).collect())
+}
+
+/// Where the numbers that were drawn are outside of what a layer is defined for, such as below 0 under a square root, there is
+/// no difference to compare with.
+fn check_defined(model: &Model, graph: &Graph, given: &BTreeMap<String, Array>) -> Result<(), Failure> {
+    let is_finite = |array: &Array| array.data.iter().all(|x| x.is_finite());
+    let mut first = None;
+    let results = evaluate_with(graph, given, |id, values| {
+        if first.is_none() && !values.iter().all(|array| is_finite(array)) {
+            first = Some(id);
+        }
+    });
+    let Some(first) = first.filter(|_| !results.iter().all(|(_, array)| is_finite(array))) else { return Ok(()) };
+    let node = graph.node(first);
+    let fault = Diagnostic::new(format!("`{}` is not defined for the numbers that were drawn", node.name));
+    let fault = fault.at(node.span.clone()).expected("finite numbers, to compare gradients by their differences");
+    Err(model_fault(model, fault.help("put a layer before it that keeps them in its range").into()))
 }
 
 fn name(graph: &Graph, value: ValueId) -> String {

@@ -5,6 +5,7 @@ use super::output::{Failure, Output};
 use super::table::grouped;
 use clap::Args;
 use fusewright::Weights;
+use fusewright::data::files;
 use fusewright::ir::Diagnostic;
 use fusewright::ir::ops::Op;
 use std::io::Write;
@@ -25,6 +26,7 @@ pub struct Init {
 
 impl Init {
     pub fn run(self, out: &mut Output) -> Result<(), Failure> {
+        files::check_apart([&self.output], [&self.model.model])?;
         let mut model = self.model.load()?;
         let bindings = self.model.bindings(None)?;
         if !bindings.is_empty() {

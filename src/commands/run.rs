@@ -6,8 +6,8 @@ use super::arguments::{
 };
 use super::output::{Failure, Output, usage};
 use clap::Args;
-use fusewright::data::npy;
 use fusewright::data::picture::Picture;
+use fusewright::data::{files, npy};
 use fusewright::ir::{Array, Bindings, DType, Diagnostic, Diagnostics, Dim, Tensor, TensorType};
 use fusewright::{Error, Model, reference};
 use std::io::Write;
@@ -54,6 +54,9 @@ impl Run {
         let mut bindings = self.model.bindings(None)?;
         let given = self.read_inputs(&model, &mut bindings)?;
         let outputs = named(&self.output, &output_names(&model), "output")?;
+        let read = self.input.iter().chain(&self.image).map(|file| &file.path);
+        let read = read.chain(&self.weights).chain([&self.model.model]);
+        files::check_apart(outputs.iter().map(|(_, path)| path), read)?;
         let options = self.cache.put(self.planning.put(self.how.options(weights(self.weights.as_ref())?)));
         let executable = model.compile(options)?;
         let mut session = executable.session(&bindings)?;

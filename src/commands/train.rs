@@ -7,7 +7,7 @@ mod lines;
 mod report;
 
 use super::arguments::{CacheArgument, PlanArguments, RunArguments, batch, weights};
-use super::output::{Failure, Output};
+use super::output::{self, Failure, Output, usage};
 use bar::Bar;
 use checkpoints::{Checkpoints, Every};
 use clap::Args;
@@ -42,9 +42,9 @@ pub struct Train {
     /// Write checkpoints to this file, one in the place of the other; the file of `--resume` where only that is given
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
-    /// How often: 2 for every other epoch, 500steps for every 500 steps
-    #[arg(long, value_name = "EPOCHS", default_value = "1")]
-    every: Every,
+    /// How often: 2 for every other epoch, 500steps for every 500 steps; after each epoch where nothing is said
+    #[arg(long, value_name = "EPOCHS")]
+    every: Option<Every>,
     /// Go on from this checkpoint, with the same bits as without the pause
     #[arg(long, value_name = "FILE")]
     resume: Option<PathBuf>,
@@ -74,14 +74,16 @@ impl Train {
             return Err(fault.help("`fusewright bench` times a step without examples").into());
         };
         let target = self.checkpoint.as_ref().or(self.resume.as_ref());
-        for path in [target, self.save.as_ref(), self.report.as_ref()].into_iter().flatten() {
-            files::check_writable(path)?;
+        if self.every.is_some() && target.is_none() {
+            let fault = usage("`--every` says how often checkpoints are written, and there are none");
+            return Err(fault.help("name their file with `--checkpoint FILE`").into());
         }
+        self.check_outputs(&recipe, target)?;
         let units = Units::new(&recipe, &train);
         let mut options = self.cache.put(self.planning.put(self.how.options(weights(self.weights.as_ref())?)));
         options.details = self.report.is_some();
         let mut trainer = Trainer::new(recipe, Some(&train), options)?;
-        let mut checkpoints = Checkpoints::new(target.cloned(), self.every);
+        let mut checkpoints = Checkpoints::new(target.cloned(), self.every.unwrap_or_default());
         if let Some(path) = &self.resume {
             trainer.resume(path)?;
             checkpoints.resumed(path, &trainer);
@@ -98,6 +100,7 @@ impl Train {
                     bar.step(trainer, step, scores, examples);
                     Ok(())
                 }
+                Event::Evaluation { .. } => Ok(()),
                 Event::Epoch(epoch) => bar.aside(|| lines.epoch(out, &epoch)),
             };
             let kept = followed.and_then(|()| bar.aside(|| checkpoints.follow(trainer, &event)));
@@ -139,7 +142,23 @@ impl Train {
         Ok(recipe)
     }
 
-    /// Writes all that was asked for. The page comes last: to time kernels, the trainer goes on.
+    /// Whether the files to write can be written, each without another being lost. New parameters may take the place of those
+    /// that the training began with, and a checkpoint that of the one it goes on from.
+    fn check_outputs(&self, recipe: &Recipe, checkpoint: Option<&PathBuf>) -> Result<(), Failure> {
+        let [save, report] = [self.save.as_ref(), self.report.as_ref()];
+        let written = || [checkpoint, save, report].into_iter().flatten();
+        let read = recipe.files();
+        files::check_apart(written(), read.iter().chain([&self.training]))?;
+        files::check_apart([checkpoint, report].into_iter().flatten(), &self.weights)?;
+        files::check_apart([save, report].into_iter().flatten(), &self.resume)?;
+        for path in written() {
+            files::check_writable(path)?;
+        }
+        Ok(())
+    }
+
+    /// Writes all that was asked for; what cannot be written keeps nothing else from it. The page comes last: to time kernels,
+    /// the trainer goes on.
     fn finish(
         &self,
         out: &mut Output,
@@ -147,15 +166,23 @@ impl Train {
         checkpoints: &mut Checkpoints,
         page: impl FnOnce(&mut Trainer) -> Result<String, Failure>,
     ) -> Result<(), Failure> {
-        checkpoints.keep(trainer)?;
-        if let Some(path) = &self.save {
-            trainer.check_finite().map_err(|error| checkpoints.named_in(error))?;
-            trainer.weights().save(path)?;
-        }
-        if let Some(path) = &self.report {
+        trainer.check_finite().map_err(|error| checkpoints.named_in(error))?;
+        let kept = checkpoints.keep(trainer).map_err(Failure::from);
+        let saved = self.save.as_ref().map_or(Ok(()), |path| Ok(trainer.weights().save(path)?));
+        let reported = self.report.as_ref().map_or(Ok(()), |path| {
             let text = page(trainer)?;
-            files::write(path, |file| file.write_all(text.as_bytes()))?;
+            Ok(files::write(path, |file| file.write_all(text.as_bytes()))?)
+        });
+        let mut failures = [kept, saved, reported].into_iter().filter_map(Result::err);
+        let first = failures.next();
+        for failure in failures {
+            if let Failure::Error(error) = failure {
+                output::warn(&error);
+            }
         }
-        Ok(out.flush()?)
+        match first {
+            Some(failure) => Err(failure),
+            None => Ok(out.flush()?),
+        }
     }
 }

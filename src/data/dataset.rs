@@ -22,6 +22,8 @@ pub struct Wanted {
     pub target: Option<TensorType>,
     /// What the target may be, where it is class labels.
     pub labels: Option<Labels>,
+    /// Whether the target is probabilities: without a bound, the loss would have none below.
+    pub are_probabilities: bool,
 }
 
 /// The mean and the population standard deviation of a column, as the training file has them; 1 for a deviation of 0.
@@ -110,7 +112,12 @@ impl Dataset {
             let fault = Diagnostic::new("there are no examples").expected("an array whose first axis is the examples");
             return Err(Refusal::of(of_inputs)(fault.found(raw.inputs.tensor_type().to_string())));
         }
-        let inputs = Examples::inputs(raw.inputs, wanted).map_err(Refusal::of(of_inputs))?;
+        let is_image = match source {
+            Source::Idx { .. } | Source::Folder { .. } => true,
+            Source::Npy { .. } => raw.inputs.dtype().is_integer(),
+            Source::Csv { .. } => false,
+        };
+        let inputs = Examples::inputs(raw.inputs, wanted, is_image).map_err(Refusal::of(of_inputs))?;
         let targets = match (raw.targets, &wanted.target) {
             (Some(targets), Some(ty)) => {
                 if targets.dims().first() != Some(&len) {
@@ -120,8 +127,7 @@ impl Dataset {
                         fault.expected(expected).found(targets.tensor_type().to_string()),
                     ));
                 }
-                let labels = wanted.labels.as_ref();
-                Some(Examples::targets(targets, ty, labels).map_err(Refusal::of(of_targets))?)
+                Some(Examples::targets(targets, ty, wanted).map_err(Refusal::of(of_targets))?)
             }
             _ => None,
         };
@@ -220,26 +226,36 @@ enum Stored {
 }
 
 impl Examples {
-    /// Inputs from an array whose first axis is the examples.
-    fn inputs(array: Tensor, wanted: &Wanted) -> Result<Examples, Diagnostic> {
+    /// Inputs from an array whose first axis is the examples. What the network says of images is done to its elements where
+    /// they are such.
+    fn inputs(array: Tensor, wanted: &Wanted, is_image: bool) -> Result<Examples, Diagnostic> {
         let unfit = Diagnostic::new("the examples do not fit the network's input")
             .expected(format!("{}, the first axis the examples", wanted.input))
             .found(array.tensor_type().to_string());
         let Some(dims) = fitted(&wanted.input, &array.dims()[1..]) else { return Err(unfit) };
         let each = dims.iter().product();
         let dtype = kept(wanted.input.dtype);
-        if array.dtype() != DType::U8 || dtype != DType::F32 {
+        let ruled = wanted.image.as_ref().filter(|_| is_image && dtype == DType::F32);
+        let is_bytes = array.dtype() == DType::U8 && dtype == DType::F32;
+        if !is_bytes && ruled.is_none() {
             let stored = Stored::Numbers(converted(array, dtype, &unfit)?);
             return Ok(Examples { dims, each, stored });
         }
         let channels = if dims.len() >= 3 { dims[dims.len() - 3] } else { 1 };
-        let rule =
-            wanted.image.clone().unwrap_or(Image { scale: 1.0, mean: Vec::new(), std: Vec::new(), resize: None });
+        let plain = Image { scale: 1.0, mean: Vec::new(), std: Vec::new(), resize: None };
+        let rule = ruled.unwrap_or(&plain);
         for (name, numbers) in [("mean", &rule.mean), ("std", &rule.std)] {
             if numbers.len() > 1 && numbers.len() != channels {
                 let fault = Diagnostic::new(format!("`normalize`: `{name}` does not fit the channels of the images"));
                 return Err(fault.expected(format!("1 or {channels} numbers")).found(format!("{}", numbers.len())));
             }
+        }
+        if !is_bytes {
+            let plane = (each / channels.max(1)).max(1);
+            let pixels = array.data().to_f64().into_iter().enumerate();
+            let numbers = pixels.map(|(i, pixel)| rule.apply(pixel, i / plane % channels)).collect();
+            let stored = Stored::Numbers(converted(Tensor::new(array.dims(), Data::F64(numbers)), dtype, &unfit)?);
+            return Ok(Examples { dims, each, stored });
         }
         let table = |channel| std::array::from_fn(|pixel| rule.apply(pixel as f64, channel) as f32);
         let tables = (0..channels).map(table).collect();
@@ -248,16 +264,25 @@ impl Examples {
     }
 
     /// Targets from an array whose first axis is the examples.
-    fn targets(array: Tensor, ty: &TensorType, labels: Option<&Labels>) -> Result<Examples, Diagnostics> {
-        let what = if labels.is_some() { "whole numbers: class labels" } else { "numbers" };
+    fn targets(array: Tensor, ty: &TensorType, wanted: &Wanted) -> Result<Examples, Diagnostics> {
+        let what = if wanted.labels.is_some() { "whole numbers: class labels" } else { "numbers" };
         let unfit = Diagnostic::new("the targets do not fit the network's output")
             .expected(format!("{ty}, the first axis the examples ({what})"))
             .found(array.tensor_type().to_string());
+        let unfit = match wanted.labels {
+            Some(_) => {
+                unfit.help("in NumPy: `astype(\"int64\")` of whole numbers, `argmax(1)` of a number for each class")
+            }
+            None => unfit,
+        };
         let Some(dims) = fitted(ty, &array.dims()[1..]) else { return Err(unfit.into()) };
         let each = dims.iter().product();
         let data = converted(array, kept(ty.dtype), &unfit)?;
-        if let Some(labels) = labels {
+        if let Some(labels) = &wanted.labels {
             check_labels(&data, each, labels)?;
+        }
+        if wanted.are_probabilities {
+            check_probabilities(&data, each)?;
         }
         Ok(Examples { dims, each, stored: Stored::Numbers(data) })
     }
@@ -378,6 +403,16 @@ fn check_labels(data: &Data, each: usize, labels: &Labels) -> Result<(), Diagnos
     faults.into_result()
 }
 
+fn check_probabilities(data: &Data, each: usize) -> Result<(), Diagnostics> {
+    let mut faults = Faults::default();
+    for (place, number) in data.to_f64().into_iter().enumerate().filter(|(_, number)| !(0.0..=1.0).contains(number)) {
+        let fault = Diagnostic::new(format!("example {}: the target is no probability", place / each.max(1)));
+        let fault = fault.expected("a number from 0 to 1, for a binary cross-entropy").found(format!("{number}"));
+        faults.push(fault.help("examples are counted from 0"));
+    }
+    faults.into_result()
+}
+
 /// Examples from a file of inputs and one of targets.
 fn arrays(
     folder: &Path,
@@ -444,6 +479,7 @@ fn columns(table: &Table, source: &Source, wanted: &Wanted, like: Option<&Datase
             };
             let texts = table.texts(column);
             let place = |row| table.place(row, column);
+            labels.check_cells(texts.clone(), place).map_err(Refusal::of("targets"))?;
             let (labels, own) = named(texts, place, labels, like).map_err(Refusal::of("targets"))?;
             naming = Some(own);
             Some(Tensor::from_vec(&[labels.len()], labels))
@@ -457,6 +493,11 @@ fn standardized(numbers: &mut [f64], columns: usize, given: Option<&Vec<Scale>>)
     let rows = (numbers.len() / columns.max(1)) as f64;
     let own = |column: usize| {
         let of_column = || numbers.iter().skip(column).step_by(columns.max(1));
+        let first = of_column().next().copied().unwrap_or_default();
+        // Not by the deviation: the mean of equal numbers may round to another one.
+        if of_column().all(|number| *number == first) {
+            return Scale { mean: first, std: 1.0 };
+        }
         let mean = of_column().sum::<f64>() / rows;
         let std = (of_column().map(|number| (number - mean).powi(2)).sum::<f64>() / rows).sqrt();
         Scale { mean, std: if std > 0.0 { std } else { 1.0 } }
@@ -597,11 +638,12 @@ mod tests {
     fn classes(input: &[usize], classes: usize) -> Wanted {
         let labels = Labels { classes, ignore_index: -100, names: None };
         let target = Some(ty(DType::I64, &[]));
-        Wanted { input: ty(DType::F32, input), image: None, target, labels: Some(labels) }
+        Wanted { input: ty(DType::F32, input), image: None, target, labels: Some(labels), are_probabilities: false }
     }
 
     fn numbers(input: &[usize], target: &[usize]) -> Wanted {
-        Wanted { input: ty(DType::F32, input), image: None, target: Some(ty(DType::F32, target)), labels: None }
+        let target = Some(ty(DType::F32, target));
+        Wanted { input: ty(DType::F32, input), image: None, target, labels: None, are_probabilities: false }
     }
 
     /// A batch of these examples.
@@ -668,6 +710,41 @@ mod tests {
     }
 
     #[test]
+    fn pixels_of_other_types_become_what_the_input_says() {
+        let folder = Folder::new();
+        let mut wanted = classes(&[1, 1, 2], 2);
+        wanted.image = Some(Image { scale: 1.0, mean: vec![1.0], std: vec![2.0], resize: None });
+        folder.write("labels", [idx(8, &[1]), vec![0]].concat());
+        for (kind, elements) in [(0x0c, [3i32, 5].map(i32::to_be_bytes)), (0x0d, [3f32, 5.0].map(f32::to_be_bytes))] {
+            folder.write("images", [idx(kind, &[1, 1, 2]), elements.concat()].concat());
+            assert_eq!(batch(&folder.load(&digits(), &wanted).unwrap(), &[0]).0, [1.0, 2.0]);
+        }
+        // Whole numbers of NumPy are pixels, others are ready.
+        npy::write(&folder.path("y.npy"), &Tensor::from_vec(&[1], vec![0i64])).unwrap();
+        for (x, want) in [
+            (Tensor::from_vec(&[1, 1, 2], vec![3i64, 5]), [1.0, 2.0]),
+            (Tensor::from_vec(&[1, 1, 2], vec![3u8, 5]), [1.0, 2.0]),
+            (Tensor::from_vec(&[1, 1, 2], vec![3f32, 5.0]), [3.0, 5.0]),
+        ] {
+            npy::write(&folder.path("x.npy"), &x).unwrap();
+            assert_eq!(batch(&folder.load(&arrays(), &wanted).unwrap(), &[0]).0, want);
+        }
+    }
+
+    #[test]
+    fn constant_columns_are_only_moved() {
+        let folder = Folder::new();
+        // The sum of three times 0.1 is not 0.3.
+        folder.write("c.csv", "a,b,y\n0.1,1,2\n0.1,2,2\n0.1,3,2\n");
+        folder.write("d.csv", "a,b,y\n0.3,2,5\n");
+        let train = folder.load(&csv("c.csv", &["y"]), &numbers(&[2], &[1])).unwrap();
+        assert_eq!(train.scaling().unwrap().inputs[0], Scale { mean: 0.1, std: 1.0 });
+        let test = csv("d.csv", &["y"]);
+        let test = Dataset::load(folder.0.path(), &test, &numbers(&[2], &[1]), Some(&train)).unwrap();
+        assert_eq!(batch(&test, &[0]), (vec![f64::from(0.2f32), 0.0], vec![3.0]));
+    }
+
+    #[test]
     fn columns_are_scaled_by_the_training_file() {
         let folder = Folder::new();
         let train = folder.load(&csv("t.csv", &["y"]), &numbers(&[2], &[1])).unwrap();
@@ -712,6 +789,12 @@ mod tests {
         named.labels.as_mut().unwrap().names = Some(vec!["pear".to_string(), "apple".to_string()]);
         let train = folder.load(&csv("t.csv", &["kind"]), &named).unwrap();
         assert_eq!(batch(&train, &[0, 1, 2]).1, [0.0, 1.0, 0.0]);
+        folder.write("t.csv", "a,b,kind\n1,2,1.0\n1,2,0.0\n1,2,10.0\n");
+        let train = folder.load(&csv("t.csv", &["kind"]), &classes(&[2], 11)).unwrap();
+        assert_eq!((batch(&train, &[0, 1, 2]).1, train.classes()), (vec![1.0, 0.0, 10.0], None));
+        folder.write("t.csv", "a,b,kind,y\n1,2,0,1\n1,2,,1\n");
+        let (field, fault) = folder.refused(&csv("t.csv", &["kind"]), &wanted);
+        assert_eq!((field, fault.found.as_deref()), ("targets", Some("an empty cell")));
         let (field, fault) = folder.refused(&csv("t.csv", &["kind", "y"]), &wanted);
         assert_eq!((field, fault.found.as_deref()), ("targets", Some("2 names")));
     }
@@ -782,6 +865,21 @@ mod tests {
         let (field, fault) = folder.refused(&csv("t.csv", &["kind"]), &numbers(&[2], &[1]));
         assert_eq!(field, "targets");
         assert!(fault.title.ends_with("t.csv` line 2, column `kind`: a cell is not a number"), "{fault:?}");
+    }
+
+    #[test]
+    fn probabilities_are_from_0_to_1() {
+        let folder = Folder::new();
+        folder.write("p.csv", "a,b,y\n1,2,0\n3,4,1\n5,6,0.25\n");
+        folder.write("q.csv", "a,b,y\n1,2,0\n3,4,-1\n5,6,2\n");
+        let wanted = Wanted { are_probabilities: true, ..numbers(&[2], &[1]) };
+        let source = |file: &str| {
+            let inputs = ["a", "b"].map(String::from).to_vec();
+            Source::Csv { file: file.to_string(), inputs, targets: vec!["y".to_string()], standardize: false }
+        };
+        assert_eq!(batch(&folder.load(&source("p.csv"), &wanted).unwrap(), &[2]).1, [0.25]);
+        let (field, fault) = folder.refused(&source("q.csv"), &wanted);
+        assert_eq!((field, fault.title.as_str()), ("targets", "example 1: the target is no probability"));
     }
 
     #[test]

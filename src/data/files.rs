@@ -38,12 +38,17 @@ pub fn open(path: &Path) -> Result<fs::File, Diagnostic> {
     fs::File::open(path).map_err(|error| unreadable(path, &error))
 }
 
-/// The text of a file.
+/// The text of a file, without a byte order mark.
 ///
 /// # Errors
 /// Where it cannot be read or is not UTF-8.
 pub fn read_text(path: &Path) -> Result<String, Diagnostic> {
-    String::from_utf8(read(path)?).map_err(|error| {
+    let mut bytes = read(path)?;
+    // The mark that some editors begin UTF-8 with.
+    if bytes.starts_with(b"\xef\xbb\xbf") {
+        bytes.drain(..3);
+    }
+    String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         Diagnostic::new(format!("`{}` is not a text", path.display()))
             .expected("UTF-8")
@@ -77,7 +82,14 @@ fn write_then(
 ) -> Result<(), Diagnostic> {
     replaceable(path)?;
     let attempt = || -> io::Result<()> {
+        // Behind a link: the link stays one.
+        let real = path.canonicalize();
+        let path = real.as_deref().unwrap_or(path);
         let temporary = temporary(path)?;
+        if let Ok(old) = fs::metadata(path) {
+            // Whoever may read the old file, and nobody else; some file systems know of no such thing.
+            let _ = temporary.as_file().set_permissions(old.permissions());
+        }
         let mut writer = io::BufWriter::new(temporary.as_file());
         fill(&mut writer)?;
         writer.flush()?;
@@ -95,7 +107,39 @@ fn write_then(
 /// Where there is no such folder, or something else than a file has the name.
 pub fn check_writable(path: &Path) -> Result<(), Diagnostic> {
     replaceable(path)?;
-    temporary(path).map(drop).map_err(|error| unwritable(path, &error))
+    let real = path.canonicalize();
+    temporary(real.as_deref().unwrap_or(path)).map(drop).map_err(|error| unwritable(path, &error))
+}
+
+/// Whether files that are to be written take the place of no other: of none that is `read`, and of none that is written, too.
+///
+/// # Errors
+/// The first that does.
+pub fn check_apart<'p>(
+    written: impl IntoIterator<Item = &'p PathBuf>,
+    read: impl IntoIterator<Item = &'p PathBuf>,
+) -> Result<(), Diagnostic> {
+    let read: Vec<PathBuf> = read.into_iter().filter_map(|path| place(path)).collect();
+    let mut known: Vec<PathBuf> = Vec::new();
+    for path in written {
+        // Folders that are not there are told of when the file is written.
+        let Some(own) = place(path) else { continue };
+        let fault = |what: &str| Diagnostic::new(format!("`{}` would be lost: {what}", path.display()));
+        if read.contains(&own) {
+            return Err(fault("it is read here").expected("another name for the file that is written"));
+        }
+        if known.contains(&own) {
+            return Err(fault("it is written twice").expected("another name for each file that is written"));
+        }
+        known.push(own);
+    }
+    Ok(())
+}
+
+/// What two paths of one file have in common: where its folder really is, and its name there.
+fn place(path: &Path) -> Option<PathBuf> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    path.canonicalize().ok().or_else(|| Some(folder.canonicalize().ok()?.join(path.file_name()?)))
 }
 
 /// A file beside `path` that is to take its name.
@@ -109,12 +153,16 @@ fn temporary(path: &Path) -> io::Result<tempfile::NamedTempFile> {
     builder.tempfile_in(folder)
 }
 
-/// A folder or a device must not be replaced by a file.
+/// A folder or a device must not be replaced by a file, nor a file that its owner has made read-only.
 fn replaceable(path: &Path) -> Result<(), Diagnostic> {
     match fs::metadata(path) {
         Ok(metadata) if !metadata.is_file() => {
             let found = if metadata.is_dir() { "a folder" } else { "a device or a pipe" };
             Err(Diagnostic::new(format!("`{}` cannot be written", path.display())).expected("a file").found(found))
+        }
+        Ok(metadata) if metadata.permissions().readonly() => {
+            let fault = Diagnostic::new(format!("`{}` cannot be written", path.display()));
+            Err(fault.expected("a file that may be written").found("a read-only one"))
         }
         _ => Ok(()),
     }
@@ -254,6 +302,55 @@ mod tests {
         assert_eq!(failed.unwrap_err().found.unwrap(), "full");
         assert_eq!(read(&path).unwrap(), b"old");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file stays");
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn links_stay_links() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, link) = (folder.path().join("f"), folder.path().join("link"));
+        fs::write(&path, b"old").unwrap();
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        write(&link, |out| out.write_all(b"new")).unwrap();
+        assert_eq!((read(&path).unwrap(), fs::read_link(&link).unwrap()), (b"new".to_vec(), path));
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn permissions_stay() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f");
+        let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        fs::write(&path, b"old").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        write(&path, |out| out.write_all(b"new")).unwrap();
+        assert_eq!((read(&path).unwrap(), mode()), (b"new".to_vec(), 0o600));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o444)).unwrap();
+        assert_eq!(check_writable(&path).unwrap_err().found.as_deref(), Some("a read-only one"));
+        assert!(write(&path, |out| out.write_all(b"newer")).is_err());
+        assert_eq!((read(&path).unwrap(), mode()), (b"new".to_vec(), 0o444));
+    }
+
+    #[test]
+    fn nothing_is_written_over_what_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let [a, b, c] = ["a", "b", "c"].map(|name| folder.path().join(name));
+        let again = folder.path().join("./a");
+        fs::write(&a, b"a").unwrap();
+        assert!(check_apart([&b, &c], [&a]).is_ok());
+        assert!(check_apart([&b, &again], [&a]).unwrap_err().title.contains("it is read here"));
+        assert!(check_apart([&b, &c, &folder.path().join("./b")], []).unwrap_err().title.contains("written twice"));
+        let absent = folder.path().join("none/x");
+        assert!(check_apart([&absent, &absent], [&absent]).is_ok());
+    }
+
+    #[test]
+    fn texts_have_no_byte_order_mark() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t");
+        fs::write(&path, "\u{feff}a").unwrap();
+        assert_eq!(read_text(&path).unwrap(), "a");
     }
 
     #[test]

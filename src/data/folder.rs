@@ -77,7 +77,7 @@ pub(super) fn pixels(
     }
     for picture in pictures {
         let picture = Picture::read(&files::inside(root, &picture.path)?)?;
-        all.extend(picture.planes(resize, channels, height, width));
+        all.extend(picture.planes(resize, channels, height, width)?);
     }
     Ok(all)
 }

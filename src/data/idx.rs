@@ -2,7 +2,7 @@
 
 use super::files::{self, Bytes, numbers, size};
 use crate::ir::{Data, Diagnostic, Tensor};
-use flate2::bufread::GzDecoder;
+use flate2::bufread::MultiGzDecoder;
 use std::io::Read;
 use std::path::Path;
 
@@ -25,7 +25,7 @@ pub fn read(path: &Path) -> Result<Tensor, Diagnostic> {
 /// What was expected and what was found instead.
 pub fn parse(bytes: &[u8]) -> Result<Tensor, (String, String)> {
     match bytes.starts_with(&[0x1f, 0x8b]) {
-        true => stream(&mut GzDecoder::new(bytes)),
+        true => stream(&mut MultiGzDecoder::new(bytes)),
         false => stream(&mut { bytes }),
     }
 }
@@ -99,6 +99,10 @@ mod tests {
         let want = Tensor::from_vec(&[2, 1, 2], vec![1u8, 2, 3, 255]);
         assert_eq!(parse(&plain).unwrap(), want);
         assert_eq!(parse(&gzip(&plain)).unwrap(), want);
+        // What parallel packers write: one member behind the other.
+        let parts = [gzip(&plain[..9]), gzip(&plain[9..])].concat();
+        assert_eq!(parse(&parts).unwrap(), want);
+        assert!(parse(&[gzip(&plain), b"rest".to_vec()].concat()).is_err());
         assert_eq!(parse(&idx(0x0d, &[1], &[0x3f, 0x80, 0, 0])).unwrap(), Tensor::from_vec(&[1], vec![1f32]));
     }
 

@@ -14,6 +14,36 @@ pub struct Labels {
     pub names: Option<Vec<String>>,
 }
 
+impl Labels {
+    /// Holds the cells of a table to what class labels are: none is empty; and where the network does not name its classes, all
+    /// are numbers, or none is.
+    ///
+    /// # Errors
+    /// All cells that are not; `place` says where they stand.
+    pub(super) fn check_cells<'t>(
+        &self,
+        texts: impl Iterator<Item = &'t str> + Clone,
+        place: impl Fn(usize) -> String,
+    ) -> Result<(), Diagnostics> {
+        let words = texts.clone().filter(|text| !text.is_empty() && number(text).is_none()).count();
+        let numbers = texts.clone().filter(|text| number(text).is_some()).count();
+        let are_mixed = self.names.is_none() && words > 0 && numbers > 0;
+        let mut faults = Faults::default();
+        for (row, text) in texts.enumerate() {
+            if text.is_empty() {
+                let fault = Diagnostic::new(format!("{}: a class label is missing", place(row)));
+                faults.push(fault.expected("a number or a name").found("an empty cell"));
+            } else if are_mixed && number(text).is_some() == (numbers < words) {
+                let most = if numbers < words { "a name" } else { "a number" };
+                let fault = Diagnostic::new(format!("{}: a class label is unlike the others", place(row)));
+                let fault = fault.expected(format!("{most}, as in most rows")).found(format!("{text:?}"));
+                faults.push(fault.help("where classes are called so, name them all in the network: `classes: [...]`"));
+            }
+        }
+        faults.into_result()
+    }
+}
+
 /// How examples call their classes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Naming {
@@ -54,13 +84,13 @@ impl Faults {
 }
 
 impl Naming {
-    /// How the classes of `texts` are called. Texts that are all whole numbers are labels themselves. Others are names:
+    /// How the classes of `texts` are called. Texts that are all numbers are labels themselves. Others are names:
     /// those of the network's classes, or, where it names none, their own in the order of the alphabet.
     ///
     /// # Errors
     /// Where there are more names than classes.
     pub fn of<'t>(texts: impl Iterator<Item = &'t str> + Clone, wanted: &Labels) -> Result<Naming, Diagnostic> {
-        if texts.clone().all(|text| text.parse::<i64>().is_ok()) {
+        if texts.clone().all(|text| number(text).is_some()) {
             return Ok(Naming::Numbers);
         }
         let names = match &wanted.names {
@@ -86,11 +116,14 @@ impl Naming {
     /// Where it is none; `place` says where it stands.
     pub fn label(&self, text: &str, place: impl FnOnce() -> String) -> Result<i64, Diagnostic> {
         match self {
-            Naming::Numbers => text.parse().map_err(|_| {
-                Diagnostic::new(format!("{}: a class label is not a number", place()))
-                    .expected("a whole number")
-                    .found(format!("{text:?}"))
-            }),
+            Naming::Numbers => {
+                let whole = |number: &f64| number.fract() == 0.0 && number.abs() <= MOST;
+                number(text).filter(whole).map(|number| number as i64).ok_or_else(|| {
+                    Diagnostic::new(format!("{}: a class label is not a number", place()))
+                        .expected("a whole number")
+                        .found(format!("{text:?}"))
+                })
+            }
             Naming::Names(names) => {
                 names.iter().position(|name| name == text).map(|label| label as i64).ok_or_else(|| {
                     let fault = Diagnostic::new(format!("{}: there is no class {text:?}", place()));
@@ -102,6 +135,14 @@ impl Naming {
             }
         }
     }
+}
+
+/// The greatest label, far beyond any number of classes: f64 has all whole numbers up to here.
+const MOST: f64 = (1u64 << 53) as f64;
+
+/// The number that a text is, such as `3` or `3.0`, if it is one.
+fn number(text: &str) -> Option<f64> {
+    text.parse().ok().filter(|number: &f64| number.is_finite())
 }
 
 fn listed(names: &[String]) -> String {
@@ -128,6 +169,8 @@ mod tests {
         assert_eq!(read(&["2", "0", "2"], &labels(3, None)).unwrap(), [2, 0, 2]);
         assert_eq!(read(&["pear", "apple", "pear"], &labels(3, None)).unwrap(), [1, 0, 1]);
         assert_eq!(read(&["pear", "apple"], &labels(3, Some(&["plum", "pear", "apple"]))).unwrap(), [1, 2]);
+        // Programs write whole numbers of a column with a gap like this.
+        assert_eq!(read(&["2.0", "10.0", "1e1"], &labels(11, None)).unwrap(), [2, 10, 10]);
         // Numbers are numbers even where names are numbers too.
         assert_eq!(read(&["2", "1"], &labels(3, Some(&["1", "2", "3"]))).unwrap(), [2, 1]);
     }
@@ -140,8 +183,24 @@ mod tests {
         assert_eq!(fault.help.as_deref(), Some("did you mean `apple`?"));
         let fault = read(&["a", "b", "c"], &labels(2, None)).unwrap_err();
         assert_eq!((fault.expected.as_deref(), fault.found.as_deref()), (Some("at most 2"), Some("3: `a`, `b`, `c`")));
-        let fault = Naming::Numbers.label("x", || "line 3".to_string()).unwrap_err();
-        assert_eq!(fault.title, "line 3: a class label is not a number");
+        for text in ["x", "0.5", "1e300", "nan", ""] {
+            let fault = Naming::Numbers.label(text, || "line 3".to_string()).unwrap_err();
+            assert_eq!(fault.title, "line 3: a class label is not a number", "{text}");
+        }
+    }
+
+    #[test]
+    fn cells_are_alike() {
+        let faults = |texts: &[&str], labels: &Labels| -> Vec<String> {
+            let checked = labels.check_cells(texts.iter().copied(), |row| row.to_string());
+            checked.err().map_or(Vec::new(), |faults| faults.0.into_iter().map(|fault| fault.title).collect())
+        };
+        assert!(faults(&["0", "2.0", "1"], &labels(3, None)).is_empty());
+        assert!(faults(&["a", "b", "1st"], &labels(3, None)).is_empty());
+        assert!(faults(&["a", "7"], &labels(3, Some(&["a", "7"]))).is_empty());
+        assert_eq!(faults(&["0", "nan", "1"], &labels(3, None)), ["1: a class label is unlike the others"]);
+        assert_eq!(faults(&["0", "a", "b"], &labels(3, None)), ["0: a class label is unlike the others"]);
+        assert_eq!(faults(&["a", ""], &labels(3, Some(&["a", ""]))), ["1: a class label is missing"]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod labels;
 pub mod npy;
 mod order;
 pub mod picture;
+mod resample;
 pub mod safetensors;
 mod table;
 

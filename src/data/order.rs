@@ -24,6 +24,11 @@ impl Order {
         Order { seed, batch, epoch: None, examples: (0..examples).collect() }
     }
 
+    /// The number of examples.
+    pub fn examples(&self) -> usize {
+        self.examples.len()
+    }
+
     /// The batches of an epoch; the last may be smaller than the others.
     pub fn batches(&self) -> usize {
         self.examples.len().div_ceil(self.batch)

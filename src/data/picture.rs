@@ -1,9 +1,9 @@
 //! Photographs as inputs.
 
 use super::files;
+use super::resample::{Axis, Pixels};
 use crate::ir::model::Image;
 use crate::ir::{Diagnostic, Tensor};
-use image::imageops::{self, FilterType};
 use image::{DynamicImage, ImageReader, Limits};
 use std::io::Cursor;
 use std::path::Path;
@@ -43,7 +43,8 @@ impl Picture {
     /// turned into `(pixel * scale - mean) / std`. One channel is brightness, three are red, green and blue.
     ///
     /// # Errors
-    /// Where `channels` is neither 1 nor 3, or `rule` has another number of means or deviations.
+    /// Where `channels` is neither 1 nor 3, `rule` has another number of means or deviations, or the input does not fit in
+    /// memory.
     pub fn to_tensor(&self, rule: &Image, channels: usize, height: usize, width: usize) -> Result<Tensor, Diagnostic> {
         let fits = |numbers: &[f64]| numbers.is_empty() || numbers.len() == 1 || numbers.len() == channels;
         if !matches!(channels, 1 | 3) || !fits(&rule.mean) || !fits(&rule.std) {
@@ -51,35 +52,64 @@ impl Picture {
                 .expected("1 or 3 channels, and one mean and deviation for each")
                 .found(format!("{channels} channels, {} means, {} deviations", rule.mean.len(), rule.std.len())));
         }
-        let pixels = self.planes(rule.resize, channels, height, width);
+        let pixels = self.planes(rule.resize, channels, height, width)?;
         let plane = (height * width).max(1);
-        let values = pixels.iter().enumerate().map(|(i, &pixel)| rule.apply(f64::from(pixel), i / plane) as f32);
-        Ok(Tensor::from_vec(&[1, channels, height, width], values.collect()))
+        let mut values = room(channels, height, width)?;
+        values.extend(pixels.iter().enumerate().map(|(i, &pixel)| rule.apply(f64::from(pixel), i / plane) as f32));
+        Ok(Tensor::from_vec(&[1, channels, height, width], values))
     }
 
     /// The pixels of the centre, resized as [`Picture::to_tensor`] says, channel by channel: brightness where `channels`
     /// is 1, else red, green and blue.
-    pub(crate) fn planes(&self, resize: Option<u32>, channels: usize, height: usize, width: usize) -> Vec<u8> {
-        let cut = self.cover(resize, height as u32, width as u32);
+    ///
+    /// # Errors
+    /// Where they do not fit in memory.
+    pub(crate) fn planes(
+        &self,
+        resize: Option<u32>,
+        channels: usize,
+        height: usize,
+        width: usize,
+    ) -> Result<Vec<u8>, Diagnostic> {
+        let mut pixels: Vec<u8> = room(channels, height, width)?;
+        let (Ok(rows), Ok(columns)) = (u32::try_from(height), u32::try_from(width)) else {
+            return Err(too_large(channels, height, width));
+        };
+        let [rows, columns] = self.cover(resize, rows, columns);
+        let (width, height) = self.size();
+        let whole = if channels == 1 { self.0.to_luma8().into_raw() } else { self.0.to_rgb8().into_raw() };
+        Pixels { bytes: &whole, height, width, channels }.resample(rows, columns, &mut pixels);
         if channels == 1 {
-            return cut.to_luma8().into_raw();
+            return Ok(pixels);
         }
-        let pixels = cut.to_rgb8().into_raw();
-        (0..channels).flat_map(|channel| pixels.iter().skip(channel).step_by(channels).copied()).collect()
+        Ok((0..channels).flat_map(|channel| pixels.iter().skip(channel).step_by(channels).copied()).collect())
     }
 
-    /// The centre of `height` x `width` pixels of the resized picture.
-    fn cover(&self, shorter: Option<u32>, height: u32, width: u32) -> DynamicImage {
+    /// How rows and columns are resized, and where the centre of `height` x `width` pixels is cut out.
+    fn cover(&self, shorter: Option<u32>, height: u32, width: u32) -> [Axis; 2] {
         let (w, h) = (f64::from(self.0.width()), f64::from(self.0.height()));
         let covering = (f64::from(width) / w).max(f64::from(height) / h);
         let scale = shorter.map_or(covering, |side| (f64::from(side) / w.min(h)).max(covering));
-        let (w, h) = (((w * scale).round() as u32).max(width), ((h * scale).round() as u32).max(height));
-        let resized = match (w, h) == self.size() {
-            true => self.0.clone(),
-            false => self.0.resize_exact(w, h, FilterType::Triangle),
-        };
-        imageops::crop_imm(&resized, (w - width) / 2, (h - height) / 2, width, height).to_image().into()
+        [(h, height), (w, width)].map(|(side, length)| {
+            let resized = ((side * scale).round() as u32).max(length);
+            Axis { resized, begin: (resized - length) / 2, length }
+        })
     }
+}
+
+/// Room for the pixels of an input.
+fn room<T>(channels: usize, height: usize, width: usize) -> Result<Vec<T>, Diagnostic> {
+    let mut pixels = Vec::new();
+    let elements = files::size(&[channels, height, width], size_of::<T>()).map(|(elements, _)| elements);
+    match elements.map(|elements| pixels.try_reserve_exact(elements)) {
+        Some(Ok(())) => Ok(pixels),
+        _ => Err(too_large(channels, height, width)),
+    }
+}
+
+fn too_large(channels: usize, height: usize, width: usize) -> Diagnostic {
+    Diagnostic::new("a picture does not fit in memory")
+        .found(format!("an input of {channels}x{height}x{width} numbers"))
 }
 
 #[cfg(test)]
@@ -115,6 +145,17 @@ mod tests {
         assert_eq!(tensor.as_slice::<f32>().unwrap(), [2.0, 3.0, 6.0, 7.0]);
         let larger = picture.to_tensor(&rule(1.0, &[], &[], Some(8)), 1, 4, 4).unwrap();
         assert_eq!(larger.dims(), [1, 1, 4, 4]);
+    }
+
+    #[test]
+    fn what_is_cut_off_takes_no_memory() {
+        let long: Vec<u8> = [b"P5 30000 1 255 ".as_slice(), &[9; 30_000]].concat();
+        let picture = written("p.pgm", &long).unwrap();
+        assert_eq!(picture.planes(None, 1, 224, 224).unwrap(), [9; 224 * 224]);
+        assert_eq!(picture.planes(Some(u32::MAX), 1, 2, 2).unwrap(), [9; 4]);
+        for side in [1 << 31, 1 << 40, usize::MAX] {
+            assert!(picture.planes(None, 3, side, side).unwrap_err().title.contains("does not fit in memory"));
+        }
     }
 
     #[test]

@@ -35,7 +35,11 @@ impl Trainer {
         };
         let node = graph.node(first);
         let what = match &node.op {
-            Op::Input(_) => "input",
+            Op::Input(_) => {
+                fault =
+                    fault.help("give it numbers that are finite in f32; parameters are as they were before the step");
+                "input"
+            }
             Op::Parameter(_) => "parameter",
             _ => "layer",
         };

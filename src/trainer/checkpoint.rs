@@ -191,7 +191,6 @@ impl Record {
         }));
         let Part { seen, seconds, train, .. } = &self.epoch;
         trainer.current = Current { sum: scores(train), seen: *seen, time: time(*seconds) };
-        // A longer training than the one before: all epochs still find room without an allocation in a step.
-        trainer.history.reserve(trainer.recipe.definition().epochs);
+        trainer.make_room();
     }
 }

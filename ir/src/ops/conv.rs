@@ -1,5 +1,6 @@
 //! Convolution over one, two or three spatial axes: cross-correlation, as everywhere in the field.
 
+use super::common::expect_float;
 use super::window::{Padding, PerAxis, Slide, image, slides, verified};
 use super::*;
 use crate::Dim;
@@ -173,6 +174,7 @@ impl OpSpec for Conv {
     }
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<Types, Mismatch> {
+        expect_float(inputs[0])?;
         let (batch, _, lengths) = image(inputs[0], self.spatial)?;
         let windows = self.slides(lengths)?;
         let spatial = windows.iter().zip(lengths).map(|(slide, length)| slide.windows(length));

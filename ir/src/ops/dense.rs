@@ -1,5 +1,6 @@
 //! A fully connected layer.
 
+use super::common::expect_float;
 use super::conv::{is_yes, yes};
 use super::*;
 use crate::Dim;
@@ -50,6 +51,7 @@ impl OpSpec for Dense {
     }
 
     fn infer(&self, inputs: &[&TensorType]) -> Result<Types, Mismatch> {
+        expect_float(inputs[0])?;
         let mut shape = inputs[0].shape.clone();
         if let Some(last) = shape.last_mut() {
             *last = self.out.into();

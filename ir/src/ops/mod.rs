@@ -502,9 +502,13 @@ impl std::hash::Hash for Real {
 impl<'de> Deserialize<'de> for Real {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Real, D::Error> {
         let value = f64::deserialize(deserializer)?;
-        match value.is_nan() {
-            true => Err(serde::de::Error::custom("expected a number, found NaN")),
-            false => Ok(Real(value)),
+        match value {
+            _ if value.is_nan() => Err(serde::de::Error::custom("expected a number, found NaN")),
+            // Kernels compute in f32.
+            _ if value.is_finite() && (value as f32).is_infinite() => {
+                Err(serde::de::Error::custom(format!("expected a number of type f32, found {value:e}")))
+            }
+            _ => Ok(Real(value)),
         }
     }
 }

@@ -106,7 +106,7 @@
 //! | source | what it holds |
 //! |---|---|
 //! | `Idx(images, labels)` | pixels `[n, height, width]` and labels `[n]`, plain or gzipped; the input's `normalize` applies |
-//! | `Npy(inputs, targets)` | arrays of NumPy, the first axis the examples |
+//! | `Npy(inputs, targets)` | arrays of NumPy, the first axis the examples; the input's `normalize` applies to whole numbers, which are pixels, and not to floats |
 //! | `Csv(file, inputs, targets, standardize)` | columns by name, `inputs` all but the targets unless given; `standardize: true` scales them to mean 0 and deviation 1, by the training file |
 //! | `Folder(images)` | a folder of pictures for each class, in the order of their names; cut to the input's size |
 //!

@@ -326,6 +326,22 @@ impl<'v> Reader<'v> {
             let fault = Diagnostic::new("data: `train` and `test` are scaled differently").at(place.span.clone());
             self.faults.push(fault.expected(format!("`standardize: {train}` as in `train`")));
         }
+        if let (
+            Some(Source::Csv { inputs, targets, .. }),
+            Some(Source::Csv { inputs: of_inputs, targets: of_targets, .. }),
+        ) = (&of_train, &of_test)
+        {
+            for (name, train, other) in [("inputs", inputs, of_inputs), ("targets", targets, of_targets)] {
+                let is_permuted =
+                    train != other && train.len() == other.len() && other.iter().all(|one| train.contains(one));
+                if let Some(field) = test.filter(|_| is_permuted) {
+                    let place = field.value.field(name).unwrap_or(&field.value);
+                    let title = format!("data: the `{name}` of `test` are those of `train` in another order");
+                    let fault = Diagnostic::new(title).at(place.span.clone());
+                    self.faults.push(fault.expected(format!("`{name}: {train:?}`")).found(format!("{other:?}")));
+                }
+            }
+        }
         Some(Data { train: of_train?, test: of_test })
     }
 

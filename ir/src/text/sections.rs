@@ -574,6 +574,19 @@ fn image_fault(image: &Image, ty: &TensorType) -> Option<Diagnostic> {
             return Some(fault.expected(expected).found(count(list.len(), "number")));
         }
     }
+    let lengths = [image.mean.len(), image.std.len()];
+    if lengths.iter().all(|&length| length > 1) && lengths[0] != lengths[1] {
+        let fault = Diagnostic::new("`mean` and `std` are of different channels");
+        return Some(
+            fault.expected("as many numbers in both, or one").found(format!("{} and {}", lengths[0], lengths[1])),
+        );
+    }
+    let channels = lengths.into_iter().fold(1, usize::max);
+    let is_large = |pixel: f64| (0..channels).any(|channel| (image.apply(pixel, channel) as f32).is_infinite());
+    if is_large(0.0) || is_large(255.0) {
+        let fault = Diagnostic::new("`normalize` does not fit");
+        return Some(fault.expected("what makes numbers of type f32 of pixels from 0 to 255"));
+    }
     None
 }
 

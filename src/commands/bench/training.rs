@@ -7,7 +7,7 @@ use crate::commands::arguments::{NamedFile, named, narrowed};
 use crate::commands::output::Failure;
 use fusewright::data::{Dataset, npy};
 use fusewright::ir::plan::Outline;
-use fusewright::ir::{Bindings, Tensor, TensorType};
+use fusewright::ir::{Bindings, Diagnostic, Tensor, TensorType};
 use fusewright::{Compilation, Error, Options, Recipe, Trainer};
 use std::time::Duration;
 
@@ -33,7 +33,19 @@ impl Prepared {
             true => recipe.data()?.map(|(train, _)| train),
             false => None,
         };
-        Ok(Prepared { recipe, data, bindings: bench.model.bindings(None)?, files: bench.input.clone() })
+        let mut bindings = bench.model.bindings(None)?;
+        let batch = recipe.definition().batch;
+        // No step of a set smaller than the batch has so many examples: numbers are made up, of the sizes of the set.
+        let data = match data {
+            Some(small) if small.len() < batch => {
+                for (name, n) in recipe.sizes(batch, Some(&small))? {
+                    bindings.entry(name).or_insert(n);
+                }
+                None
+            }
+            data => data,
+        };
+        Ok(Prepared { recipe, data, bindings, files: bench.input.clone() })
     }
 
     pub fn step(&self, options: Options) -> Result<Step, Error> {
@@ -43,9 +55,7 @@ impl Prepared {
         let files = named(&self.files, &names, "input")?;
         let mut inputs = match &self.data {
             Some(data) => {
-                let batch = self.recipe.definition().batch;
-                // A set smaller than a batch is seen more than once.
-                let examples: Vec<usize> = (0..data.len()).cycle().take(batch).collect();
+                let examples: Vec<usize> = (0..self.recipe.definition().batch).collect();
                 trainer.examples(data, &examples)
             }
             None => trainer.inputs().iter().map(|(name, ty)| (name.clone(), self.random(name, ty))).collect(),
@@ -53,6 +63,11 @@ impl Prepared {
         for ((name, tensor), (_, ty)) in inputs.iter_mut().zip(trainer.inputs()) {
             if let Some((_, path)) = files.iter().find(|(given, _)| given == name) {
                 *tensor = narrowed(npy::read(path)?, ty);
+                if tensor.tensor_type() != *ty {
+                    let fault = Diagnostic::new(format!("the input `{name}` does not fit")).expected(ty.to_string());
+                    let help = "`--batch` says how many examples a step has";
+                    return Err(fault.found(tensor.tensor_type().to_string()).help(help).into());
+                }
             }
         }
         let mut step = Step { trainer, inputs, losses: Vec::new(), results: Vec::new() };

@@ -12,6 +12,12 @@ pub enum Every {
     Steps(u64),
 }
 
+impl Default for Every {
+    fn default() -> Every {
+        Every::Epochs(1)
+    }
+}
+
 impl FromStr for Every {
     type Err = String;
 

@@ -11,7 +11,7 @@ pub fn watch() -> impl Fn() -> bool {
         if STOPPING.swap(true, Ordering::Relaxed) {
             std::process::exit(output::INTERRUPTED.into());
         }
-        output::tell("stopping after this step; Ctrl-C again leaves at once");
+        output::tell("stopping; Ctrl-C again leaves at once");
     });
     || STOPPING.load(Ordering::Relaxed)
 }

@@ -103,8 +103,7 @@ fn fit(trainer: &Trainer, data: &Dataset) -> Result<Option<Chart>, Error> {
 
 /// The median times of a step and of its kernels, on the first examples; `None` where a step fails.
 fn times(trainer: &mut Trainer, data: &Dataset) -> Option<(Duration, Vec<Duration>)> {
-    let batch = trainer.recipe().definition().batch;
-    let examples: Vec<usize> = (0..data.len()).cycle().take(batch).collect();
+    let examples: Vec<usize> = (0..data.len().min(trainer.recipe().definition().batch)).collect();
     let inputs = trainer.examples(data, &examples);
     let inputs: Vec<(&str, &Tensor)> = inputs.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
     let mut each = vec![Duration::ZERO; trainer.plan().steps.len()];
