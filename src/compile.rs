@@ -140,10 +140,6 @@ pub(crate) fn executable<'a>(
     Ok((executable, compilation))
 }
 
-/// The stack of the thread that [`apart`] compiles on. Only what is touched of it is memory; one that is larger than all that
-/// glibc keeps of the stacks of threads that have ended, 40 MiB, is given back whole.
-const STACK: usize = 64 << 20;
-
 /// Bytes that the image of a small network's training takes.
 const IMAGE: usize = 64 << 10;
 
@@ -173,11 +169,11 @@ pub(crate) fn apart<T: Send>(
         Ok((None, compilation, more))
     };
     let made = thread::scope(|scope| {
-        let thread = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, || make(&mut bytes));
+        let thread = thread::Builder::new().stack_size(runtime::STACK).spawn_scoped(scope, || make(&mut bytes));
         let thread = thread.map_err(|error| Error::Internal(format!("no thread to compile on: {error}")))?;
         thread.join().unwrap_or_else(|panic| resume_unwind(panic))
     });
-    sweep();
+    runtime::give_back_all();
     let (whole, mut compilation, more) = made?;
     let executable = match whole {
         Some(executable) => executable,
@@ -187,13 +183,6 @@ pub(crate) fn apart<T: Send>(
     // In memory of this thread.
     compilation.stages = compilation.stages.clone();
     Ok((executable, compilation, more))
-}
-
-/// Gives back what a thread that has ended has left with the allocator, which hands it to the next one.
-fn sweep() {
-    let thread = thread::Builder::new().stack_size(STACK).spawn(runtime::give_back_all);
-    // Without a thread all is the same with more memory.
-    let _ = thread.map(thread::JoinHandle::join);
 }
 
 /// The executable, and an image of it where one is asked for, but where it was in the cache.

@@ -218,6 +218,15 @@ impl Recipe {
         Ok(input.shape.iter().zip(lengths).filter_map(named).collect())
     }
 
+    /// The same for the largest step: of a whole batch, or of all examples where they are fewer.
+    ///
+    /// # Errors
+    /// As [`Recipe::sizes`].
+    pub fn largest_sizes(&self, data: Option<&Dataset>) -> Result<Bindings, Error> {
+        let batch = self.definition.batch;
+        self.sizes(data.map_or(batch, |data| batch.min(data.len())), data)
+    }
+
     /// The graph of one step: forward, loss, backward, updates.
     ///
     /// # Errors

@@ -178,8 +178,7 @@ impl Trainer {
             let fault = fault.at(definition.place(&["epochs"])).expected(format!("at most {MOST_STEPS}"));
             return Err(recipe.fault(fault.found(format!("{} epochs of {steps_per_epoch}", definition.epochs))));
         }
-        // No step has more examples than there are.
-        let mut sizes = recipe.sizes(data.map_or(batch, |data| batch.min(data.len())), data)?;
+        let mut sizes = recipe.largest_sizes(data)?;
         if let Some(data) = data.filter(|data| data.len() > batch) {
             recipe.check_last_step(data, &options.bindings)?;
         }

@@ -74,6 +74,20 @@ impl Image {
         };
         (pixel * self.scale - of_channel(&self.mean, 0.0)) / of_channel(&self.std, 1.0)
     }
+
+    /// Whether [`Image::apply`] is defined for images of so many channels.
+    ///
+    /// # Errors
+    /// Where there are other numbers of means or of deviations than one, or one for each.
+    pub fn check_channels(&self, channels: usize) -> Result<(), Diagnostic> {
+        for (name, numbers) in [("mean", &self.mean), ("std", &self.std)] {
+            if numbers.len() > 1 && numbers.len() != channels {
+                let fault = Diagnostic::new(format!("`normalize`: `{name}` does not fit the channels of the images"));
+                return Err(fault.expected(format!("1 or {channels} numbers")).found(numbers.len().to_string()));
+            }
+        }
+        Ok(())
+    }
 }
 
 fn one() -> f64 {

@@ -6,7 +6,7 @@ use crate::cut::Cut;
 use crate::float_mode::Flushing;
 use crate::image::Image;
 use crate::isa::Isa;
-use crate::memory::{ALIGNMENT, AlignedBytes, give_back_all};
+use crate::memory::{ALIGNMENT, AlignedBytes, STACK, give_back_all};
 use fusewright_ir::diagnostic::Diagnostic;
 use fusewright_ir::kernel::BufferId;
 use fusewright_ir::plan::{Outline, Place, Plan, Port, Step};
@@ -167,12 +167,12 @@ fn make<'a>(
     let (emitted, made) = match is_worth {
         false => (emit()?, set_up()),
         true => thread::scope(|scope| {
-            let beside = thread::Builder::new().spawn_scoped(scope, set_up);
+            let beside = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, set_up);
             let emitted = emit()?;
             let made =
                 beside.map_or_else(|_| set_up(), |thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
             // Weights that were read are free, but it was that thread's memory.
-            let _ = thread::Builder::new().spawn_scoped(scope, give_back_all).map(thread::ScopedJoinHandle::join);
+            give_back_all();
             Ok::<_, CompileError>((emitted, made))
         })?,
     };

@@ -5,6 +5,7 @@ use memmap2::{MmapMut, MmapRaw};
 use std::alloc::{Layout, handle_alloc_error};
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 use std::mem::MaybeUninit;
+use std::thread;
 
 /// Every buffer begins at a multiple of this: the width of a cache line and of the widest vector.
 pub const ALIGNMENT: usize = 64;
@@ -87,9 +88,19 @@ pub fn give_back() {
     }
 }
 
-/// As [`give_back`], on a thread of its own: also what is free behind all that its allocator holds, which `malloc_trim` leaves, 128
-/// KiB or more. A thread that has ended leaves what it allocated from to the next one.
+/// The stack of threads that come and go beside a compilation. Only what is touched of it is memory; one that is larger than all that
+/// glibc keeps of the stacks of threads that have ended, 40 MiB, is given back whole.
+pub const STACK: usize = 64 << 20;
+
+/// As [`give_back`], and what threads that have ended have left with the allocator: also what is free behind all that it holds, which
+/// `malloc_trim` leaves, 128 KiB or more. That is done by a further thread, to which the allocator hands it.
 pub fn give_back_all() {
+    let thread = thread::Builder::new().stack_size(STACK).spawn(give_back_ends);
+    // Without a thread all is the same with more memory.
+    let _ = thread.map(thread::JoinHandle::join);
+}
+
+fn give_back_ends() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
         /// Less than what glibc asks the system for by itself, so that it comes from behind the last block, in the end.

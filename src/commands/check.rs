@@ -42,8 +42,7 @@ impl Check {
         self.whole(recipe.model())?;
         let data = recipe.data()?;
         let train = data.as_ref().map(|(train, _)| train);
-        let batch = recipe.definition().batch;
-        let mut sizes = recipe.sizes(train.map_or(batch, |train| batch.min(train.len())), train)?;
+        let mut sizes = recipe.largest_sizes(train)?;
         sizes.extend(self.model.bindings(None)?);
         recipe.step(&sizes, &StepOptions { steps_per_epoch: 1, total_steps: 1 })?;
         if let Some(train) = train {

@@ -195,11 +195,8 @@ impl<'a> Feed<'a> {
         }
         let rule = model.definition().images.iter().find(|(name, _)| name == input).map(|(_, rule)| rule);
         let channels = if dims.len() >= 3 { dims[1] } else { 1 };
-        for (name, numbers) in rule.iter().flat_map(|rule| [("mean", &rule.mean), ("std", &rule.std)]) {
-            if numbers.len() > 1 && numbers.len() != channels {
-                let fault = Diagnostic::new(format!("`normalize`: `{name}` does not fit the channels of the images"));
-                return Err(fault.expected(format!("1 or {channels} numbers")).found(numbers.len().to_string()));
-            }
+        if let Some(rule) = rule {
+            rule.check_channels(channels)?;
         }
         Ok(Feed { input, ty, rule, images, bindings, symbol, batch })
     }

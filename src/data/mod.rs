@@ -2,6 +2,7 @@
 //! are known to be there.
 
 pub mod dataset;
+mod examples;
 pub mod files;
 mod folder;
 pub mod idx;

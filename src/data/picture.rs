@@ -46,8 +46,7 @@ impl Picture {
     /// Where `channels` is neither 1 nor 3, `rule` has another number of means or deviations, or the input does not fit in
     /// memory.
     pub fn to_tensor(&self, rule: &Image, channels: usize, height: usize, width: usize) -> Result<Tensor, Diagnostic> {
-        let fits = |numbers: &[f64]| numbers.is_empty() || numbers.len() == 1 || numbers.len() == channels;
-        if !matches!(channels, 1 | 3) || !fits(&rule.mean) || !fits(&rule.std) {
+        if !matches!(channels, 1 | 3) || rule.check_channels(channels).is_err() {
             return Err(Diagnostic::new("a picture does not fit the input")
                 .expected("1 or 3 channels, and one mean and deviation for each")
                 .found(format!("{channels} channels, {} means, {} deviations", rule.mean.len(), rule.std.len())));

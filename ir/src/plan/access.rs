@@ -122,8 +122,7 @@ pub fn gathered<'k>(kernel: &'k Kernel, schedule: &Schedule) -> Option<Gathered<
         return None;
     }
     let all = reads(kernel);
-    let mut moving = all.iter().filter(|read| read.part == Part::Fold(0) && any_depends(read.at, axis));
-    let read = moving.next().filter(|_| moving.next().is_none())?;
+    let read = alone_along(&all, axis)?;
     let is_tiled = |axis: Axis| {
         let rests = schedule.rests.iter().map(|rest| &rest.tile).chain([&schedule.tile]);
         rests.flatten().any(|&(own, points)| own == axis && points > 1)
@@ -165,11 +164,16 @@ pub fn shared<'k>(kernel: &'k Kernel, schedule: &Schedule) -> Option<Shared<'k>>
     let place = schedule.order.iter().position(|own| *own == axis)?;
     let loops = schedule.order[place + 1..].iter().copied();
     let loops: SmallVec<[Axis; 6]> = loops.filter(|axis| kernel.outer[axis.0 as usize] > 1).collect();
-    let is_of_lanes = |read: &Read<'_>| read.part == Part::Fold(0) && any_depends(read.at, axis);
-    let mut moving = reads(kernel).into_iter().filter(is_of_lanes);
-    let (Some(read), None) = (moving.next(), moving.next()) else { return None };
+    let all = reads(kernel);
+    let read = alone_along(&all, axis)?;
     let is_same = !loops.is_empty() && !loops.iter().any(|&axis| any_depends(read.at, axis));
-    is_same.then(|| Shared { read, loops, elements: fold.inner.iter().product() })
+    is_same.then(|| Shared { read: read.clone(), loops, elements: fold.inner.iter().product() })
+}
+
+/// The load of the first fold that moves along an axis, if it is alone in that.
+fn alone_along<'r, 'k>(reads: &'r [Read<'k>], axis: Axis) -> Option<&'r Read<'k>> {
+    let mut moving = reads.iter().filter(|read| read.part == Part::Fold(0) && any_depends(read.at, axis));
+    moving.next().filter(|_| moving.next().is_none())
 }
 
 /// Whether the index moves with `axis`. A computed index may move with any.

@@ -1,7 +1,7 @@
 //! What a leaf asks the caches for, long before it or another is to read it.
 
 use super::forms::Linear;
-use super::{Builder, Point, Position, TILES_AHEAD};
+use super::{Builder, Point, TILES_AHEAD};
 use crate::codegen::leaf::{Address, LoopId};
 use fusewright_ir::kernel::BufferId;
 use fusewright_ir::plan::access::Shared;
@@ -49,12 +49,12 @@ impl Builder<'_> {
     /// Asks for a part of what the tiles of the next block of lanes share, once a step: each tile has its part, and each step of
     /// its fold.
     pub(super) fn ask_for_next(&mut self, form: &Linear, buffer: BufferId, point: &Point) {
-        let Some(Shared { loops, elements, .. }) = self.shared.clone() else { return };
-        let (recipe, lane) = (self.recipe, self.lane.0 as usize);
         // Blocks that do not lie one behind the other are rows far apart.
-        if !form.padded || point[lane] != 0 {
+        if !form.padded || point[self.lane.0 as usize] != 0 {
             return;
         }
+        let Some(Shared { loops, elements, .. }) = self.shared.clone() else { return };
+        let recipe = self.recipe;
         let lanes = recipe.schedule.tile_size(self.lane);
         let [extents, tile] = [&recipe.kernel.outer[..], &self.tile[..]]
             .map(|all| loops.iter().map(|axis| all[axis.0 as usize]).collect::<SmallVec<[usize; 6]>>());
@@ -68,15 +68,9 @@ impl Builder<'_> {
         let a_lane = form.terms.iter().find(|(axis, _)| *axis == self.lane).map_or(0, |(_, elements)| 4 * elements);
         let mut terms: SmallVec<[(LoopId, i64); 4]> = SmallVec::new();
         let (mut offset, mut behind) = (a_lane * lanes as i64, parts.step as i64);
-        for axis in recipe.schedule.fold_orders[0].iter().rev().map(|axis| axis.0 as usize) {
-            match self.positions[axis] {
-                Position::At(at) => offset += at * behind,
-                Position::Loop { id, stride, offset: ahead } => {
-                    terms.push((id, stride * behind));
-                    offset += ahead * behind;
-                }
-            }
-            behind *= recipe.kernel.folds[0].inner[axis - self.n_outer()] as i64;
+        for &axis in recipe.schedule.fold_orders[0].iter().rev() {
+            offset += self.step_along(axis, behind, &mut terms);
+            behind *= recipe.kernel.folds[0].inner[axis.0 as usize - self.n_outer()] as i64;
         }
         terms.sort();
         self.writer.prefetch(Address { base, terms, offset });

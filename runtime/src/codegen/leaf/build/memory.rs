@@ -253,7 +253,7 @@ impl Builder<'_> {
     /// The address of an access at a point: outer axes in a parameter, inner axes in loop terms, the rest in the offset.
     pub(super) fn address(&mut self, form: &Linear, buffer: BufferId, point: &Point) -> Address {
         let n_outer = self.n_outer();
-        let mut offset = form.offset;
+        let mut offset = 4 * form.offset;
         let mut outer = Vec::new();
         let mut terms: SmallVec<[(LoopId, i64); 4]> = SmallVec::new();
         for &(axis, elements) in &form.terms {
@@ -264,21 +264,15 @@ impl Builder<'_> {
                 if let (Some((id, points)), true) = (self.stretch.step, axis == self.lane) {
                     terms.push((id, step * points * 4));
                 }
-                offset += i64::from(point[axis.0 as usize]) * step;
+                offset += 4 * i64::from(point[axis.0 as usize]) * step;
                 continue;
             }
-            match self.positions[axis.0 as usize] {
-                Position::At(i) => offset += i * elements,
-                Position::Loop { id, stride, offset: ahead } => {
-                    terms.push((id, elements * stride * 4));
-                    offset += ahead * elements;
-                }
-            }
+            offset += self.step_along(axis, 4 * elements, &mut terms);
         }
         outer.sort();
         terms.sort();
         let base = self.parameter(Parameter { base: Base::Slot(buffer.0 as usize), terms: outer });
-        Address { base, terms, offset: offset * 4 }
+        Address { base, terms, offset }
     }
 
     /// What is gathered of a load at a point: read where it lies and kept, or read where it was kept.
@@ -310,17 +304,21 @@ impl Builder<'_> {
         let mut offset = 4 * i64::from(point[self.lane.0 as usize]);
         let mut terms: SmallVec<[(LoopId, i64); 4]> = SmallVec::new();
         for &(axis, elements) in &gathered.rows {
-            let bytes = 4 * elements as i64;
-            match self.positions[axis.0 as usize] {
-                Position::At(i) => offset += i * bytes,
-                Position::Loop { id, stride, offset: ahead } => {
-                    terms.push((id, stride * bytes));
-                    offset += ahead * bytes;
-                }
-            }
+            offset += self.step_along(axis, 4 * elements as i64, &mut terms);
         }
         terms.sort();
         Address { base, terms, offset }
+    }
+
+    /// What steps of `k` come to where an inner axis stands: a term of its loop, if it is one, and the rest.
+    pub(super) fn step_along(&self, axis: Axis, k: i64, terms: &mut SmallVec<[(LoopId, i64); 4]>) -> i64 {
+        match self.positions[axis.0 as usize] {
+            Position::At(i) => i * k,
+            Position::Loop { id, stride, offset } => {
+                terms.push((id, k * stride));
+                offset * k
+            }
+        }
     }
 
     pub(super) fn position(&mut self, affine: &Affine, point: &Point) -> Vector {
@@ -339,13 +337,7 @@ impl Builder<'_> {
                 offset += i64::from(point[axis.0 as usize]) * k;
                 continue;
             }
-            match self.positions[axis.0 as usize] {
-                Position::At(i) => offset += i * k,
-                Position::Loop { id, stride, offset: ahead } => {
-                    terms.push((id, k * stride));
-                    offset += ahead * k;
-                }
-            }
+            offset += self.step_along(axis, k, &mut terms);
         }
         let parameter = self.parameter(Parameter { base: Base::Zero, terms: outer });
         self.writer.position(parameter, terms, offset, lane_step)
