@@ -128,6 +128,37 @@ fn compiling_is_shown() {
 }
 
 #[test]
+fn compiling_the_step_of_a_training_is_shown() {
+    let step = "benches/rows/train_mlp_b64.ron";
+    let result = json(&["compile", step, "--json"]);
+    // Weights and biases of three layers, and a counter, each from a line of its own.
+    let numbers = 784 * 256 + 256 + 256 * 128 + 128 + 128 * 10 + 10 + 1;
+    let state = result["state_bytes"].as_u64().unwrap();
+    assert!((4 * numbers..4 * numbers + 7 * 64).contains(&state), "{state}");
+    assert_eq!(result["constant_bytes"], 0);
+    let arena = |batch: &str| {
+        json(&["compile", "models/train_sine_1x100.ron", "--json", "--batch", batch])["arena_bytes"].as_u64().unwrap()
+    };
+    assert!(arena("8") < arena("64"));
+    for (form, part) in [
+        ("graph", "0.weight.update: f32[256, 784]"),
+        ("groups", "CrossEntropyLoss"),
+        ("kernels", "sum["),
+        ("plan", "state 0"),
+        ("asm", "; step: "),
+    ] {
+        let text = printed(&["compile", step, "--emit", form]);
+        assert!(text.contains(part), "{form}: {text}");
+    }
+    assert!(printed(&["compile", step, "--after", "lower"]).contains("loss"));
+    assert!(printed(&["compile", step]).contains("\nstate      "));
+    let folder = tempfile::tempdir().unwrap();
+    let html = folder.path().join("page.html");
+    printed(&["compile", step, "--html", html.to_str().unwrap()]);
+    assert!(std::fs::read_to_string(html).unwrap().contains("CrossEntropyLoss"));
+}
+
+#[test]
 fn pictures_of_networks_are_whole() {
     let folder = tempfile::tempdir().unwrap();
     let (html, dot) = (folder.path().join("page.html"), folder.path().join("graph.dot"));

@@ -1,21 +1,24 @@
-//! `fusewright compile`: what becomes of a model.
+//! `fusewright compile`: what becomes of a model, or of the step of a training.
 
 use super::arguments::{CacheArgument, ModelArguments, PlanArguments, batch, default_batch, isa, weights};
 use super::output::{Failure, Output, usage};
+use super::summary::layers;
 use super::table::{Table, bytes, grouped};
+use super::training::Training;
 use super::{dot, html};
 use clap::{Args, ValueEnum};
 use fusewright::data::files;
-use fusewright::ir::Graph;
 use fusewright::ir::kernel::BufferId;
 use fusewright::ir::plan::{Layout, Outline, Place, Plan, Step, Vector};
-use fusewright::{Compilation, Details, Isa, Model, Options, Planned, pass_names};
+use fusewright::ir::recipe;
+use fusewright::runtime::Executable;
+use fusewright::{Compilation, Details, Isa, Options, Recipe, pass_names};
 use serde::Serialize;
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// Compiles the model and shows fused kernels, memory and code
+/// Compiles a network, or the step of a training, and shows fused kernels, memory and code
 #[derive(Args)]
 pub struct Compile {
     #[command(flatten)]
@@ -24,7 +27,7 @@ pub struct Compile {
     planning: PlanArguments,
     #[command(flatten)]
     cache: CacheArgument,
-    /// The batch: the value of the symbol N, 1 where nothing is said
+    /// The batch: the value of the symbol N, 1 where nothing is said; of a training its own where nothing is said
     #[arg(long, value_name = "N", value_parser = batch)]
     batch: Option<usize>,
     /// Take the parameters from this safetensors file
@@ -85,6 +88,9 @@ struct Json {
     saved_bytes: u64,
     repeated_operations: u64,
     constant_bytes: u64,
+    /// Of a training.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state_bytes: Option<usize>,
     code_bytes: usize,
     compile_ms: f64,
     stages_ms: serde_json::Map<String, serde_json::Value>,
@@ -107,13 +113,56 @@ impl Compile {
             return Err(fault.expected(format!("`{}`", pass_names().join("`, `"))).into());
         }
         files::check_apart(self.dot.iter().chain(&self.html), self.weights.iter().chain([&self.model.model]))?;
+        match recipe::Recipe::is_recipe(&files::read_text(&self.model.model)?) {
+            true => self.step(out),
+            false => self.network(out),
+        }
+    }
+
+    fn network(&self, out: &mut Output) -> Result<(), Failure> {
         let start = Instant::now();
         let model = self.model.load()?;
         let parse = start.elapsed();
         let mut bindings = self.model.bindings(self.batch)?;
         default_batch(&model, &mut bindings);
+        let executable = model.compile(self.options()?)?;
+        let planned = executable.planned(&bindings)?;
+        self.show(
+            out,
+            &Compiled {
+                title: title(&model.definition().name, &self.model.model),
+                operations: layers(&executable.graph(&bindings)?).len(),
+                executable: &planned.executable,
+                compilation: &planned.compilation,
+            state_bytes: None,
+                stages: stages(parse, &planned.compilation),
+            },
+        )
+    }
+
+    fn step(&self, out: &mut Output) -> Result<(), Failure> {
+        let start = Instant::now();
+        let recipe = Recipe::load(&self.model.model)?;
+        let parse = start.elapsed();
+        let training = Training::new(recipe, &self.model, self.batch, true)?;
+        let trainer = training.trainer(Options { details: true, ..self.options()? })?;
+        let compilation = trainer.compilation();
+        self.show(
+            out,
+            &Compiled {
+                title: title(&training.recipe.model().definition().name, &self.model.model),
+                operations: layers(&details(compilation).optimised).len(),
+                executable: trainer.executable(),
+                compilation,
+                state_bytes: Some(trainer.state().bytes()),
+                stages: stages(parse, compilation),
+            },
+        )
+    }
+
+    fn options(&self) -> Result<Options, Failure> {
         let shown = [self.emit.is_some(), self.explain, self.dot.is_some(), self.html.is_some()];
-        let options = self.planning.put(Options {
+        Ok(self.planning.put(Options {
             fuse: !self.unfused,
             weights: weights(self.weights.as_ref())?,
             isa: self.isa.unwrap_or_else(Isa::detect),
@@ -121,74 +170,83 @@ impl Compile {
             details: shown.contains(&true),
             dumps: self.after.is_some(),
             ..self.cache.put(Options::default())
-        });
-        let executable = model.compile(options)?;
-        let planned = executable.planned(&bindings)?;
-        let mut stages = vec![("parse", parse)];
-        stages.extend(planned.compilation.stages.iter().copied());
+        }))
+    }
 
+    fn show(&self, out: &mut Output, compiled: &Compiled) -> Result<(), Failure> {
+        let compilation = compiled.compilation;
         if let Some(path) = &self.dot {
-            let text = dot::graph(&details(&planned.compilation).plan);
+            let text = dot::graph(&details(compilation).plan);
             files::write(path, |file| file.write_all(text.as_bytes()))?;
         }
         if let Some(path) = &self.html {
-            let title = title(&model, &self.model.model);
-            let text = html::network::page(&title, &executable.graph(&bindings)?, &planned, &stages);
+            let text = html::network::page(compiled);
             files::write(path, |file| file.write_all(text.as_bytes()))?;
         }
         if self.json {
-            let graph = executable.graph(&bindings)?;
-            return json(out, title(&model, &self.model.model), &graph, &planned, &stages);
+            return json(out, compiled);
         }
         if let Some(pass) = &self.after {
-            let dump = planned.compilation.dumps.iter().find(|(name, _)| name == pass);
+            let dump = compilation.dumps.iter().find(|(name, _)| name == pass);
             let (_, text) = dump.expect("every pass leaves a dump");
             return Ok(write!(out, "{text}")?);
         }
         match self.emit {
-            Some(Emit::Graph) => write!(out, "{}", details(&planned.compilation).optimised)?,
-            Some(Emit::Groups) => groups(out, &planned)?,
-            Some(Emit::Kernels) => write!(out, "{}", details(&planned.compilation).program)?,
-            Some(Emit::Plan) => plan(out, &details(&planned.compilation).plan)?,
-            Some(Emit::Clif) => listings(out, &planned, |listing| &listing.clif)?,
-            Some(Emit::Asm) => listings(out, &planned, |listing| &listing.assembly)?,
-            None if !self.explain => report(out, &planned, &stages)?,
+            Some(Emit::Graph) => write!(out, "{}", details(compilation).optimised)?,
+            Some(Emit::Groups) => groups(out, compilation)?,
+            Some(Emit::Kernels) => write!(out, "{}", details(compilation).program)?,
+            Some(Emit::Plan) => plan(out, &details(compilation).plan)?,
+            Some(Emit::Clif) => listings(out, compiled.executable, |listing| &listing.clif)?,
+            Some(Emit::Asm) => listings(out, compiled.executable, |listing| &listing.assembly)?,
+            None if !self.explain => report(out, compiled)?,
             None => {}
         }
         if self.explain {
-            explain(out, &planned)?;
+            explain(out, compilation)?;
         }
         Ok(())
     }
 }
 
-fn title(model: &Model, path: &std::path::Path) -> String {
-    match model.definition().name.as_str() {
+/// What was compiled: a network, or the step of a training.
+pub struct Compiled<'a> {
+    pub title: String,
+    /// How many its graph has.
+    pub operations: usize,
+    pub executable: &'a Executable,
+    pub compilation: &'a Compilation,
+    /// What a training keeps from step to step: parameters and the optimiser's state.
+    pub state_bytes: Option<usize>,
+    /// Those of compiling, reading the file included.
+    pub stages: Vec<(&'static str, Duration)>,
+}
+
+fn stages(parse: Duration, compilation: &Compilation) -> Vec<(&'static str, Duration)> {
+    std::iter::once(("parse", parse)).chain(compilation.stages.iter().copied()).collect()
+}
+
+fn title(name: &str, path: &std::path::Path) -> String {
+    match name {
         "" => path.display().to_string(),
         name => name.to_string(),
     }
 }
 
-fn json(
-    out: &mut Output,
-    model: String,
-    graph: &Graph,
-    planned: &Planned,
-    stages: &[(&str, Duration)],
-) -> Result<(), Failure> {
-    let plan = planned.executable.plan();
+fn json(out: &mut Output, compiled: &Compiled) -> Result<(), Failure> {
+    let (plan, stages) = (compiled.executable.plan(), &compiled.stages);
     let ms = |duration: &Duration| duration.as_secs_f64() * 1e3;
     out.json(&Json {
-        model,
+        model: compiled.title.clone(),
         kernels: plan.steps.len(),
-        operations: super::summary::layers(graph).len(),
+        operations: compiled.operations,
         arena_bytes: plan.arena_bytes,
         lower_bound_bytes: plan.lower_bound_bytes,
         unplanned_bytes: plan.unplanned_bytes,
         saved_bytes: plan.saved_bytes,
         repeated_operations: plan.repeated_operations,
         constant_bytes: plan.constant_bytes,
-        code_bytes: planned.executable.code_bytes(),
+        state_bytes: compiled.state_bytes,
+        code_bytes: compiled.executable.code_bytes(),
         compile_ms: stages.iter().map(|(_, time)| ms(time)).sum(),
         stages_ms: stages.iter().map(|(name, time)| (name.to_string(), ms(time).into())).collect(),
         steps: plan
@@ -203,8 +261,8 @@ fn json(
     })
 }
 
-fn report(out: &mut Output, planned: &Planned, stages: &[(&str, Duration)]) -> Result<(), Failure> {
-    let plan = planned.executable.plan();
+fn report(out: &mut Output, compiled: &Compiled) -> Result<(), Failure> {
+    let (plan, stages) = (compiled.executable.plan(), &compiled.stages);
     let mut table = Table::new(&["kernel", "operations", "nodes", ">scalar operations"]);
     for (i, step) in plan.steps.iter().enumerate() {
         table.row([format!("k{i}"), step.about.clone(), shortened(&step.nodes), grouped(step.operations)]);
@@ -221,7 +279,10 @@ fn report(out: &mut Output, planned: &Planned, stages: &[(&str, Duration)]) -> R
         writeln!(out, "repeated   {text}")?;
     }
     writeln!(out, "constants  {}", bytes(plan.constant_bytes))?;
-    writeln!(out, "code       {}", bytes(planned.executable.code_bytes() as u64))?;
+    if let Some(state) = compiled.state_bytes {
+        writeln!(out, "state      {}", bytes(state as u64))?;
+    }
+    writeln!(out, "code       {}", bytes(compiled.executable.code_bytes() as u64))?;
     let total: Duration = stages.iter().map(|(_, time)| *time).sum();
     let each: Vec<String> =
         stages.iter().map(|(name, time)| format!("{name} {:.2}", time.as_secs_f64() * 1e3)).collect();
@@ -251,16 +312,16 @@ pub fn details(compilation: &Compilation) -> &Details {
     compilation.details.as_deref().expect("the options ask for details")
 }
 
-fn groups(out: &mut Output, planned: &Planned) -> Result<(), Failure> {
-    for (i, named) in details(&planned.compilation).program.kernels.iter().enumerate() {
+fn groups(out: &mut Output, compilation: &Compilation) -> Result<(), Failure> {
+    for (i, named) in details(compilation).program.kernels.iter().enumerate() {
         writeln!(out, "k{i}: {}  ; {}", named.nodes.join(" "), named.about)?;
     }
     Ok(())
 }
 
-fn explain(out: &mut Output, planned: &Planned) -> Result<(), Failure> {
+fn explain(out: &mut Output, compilation: &Compilation) -> Result<(), Failure> {
     let mut table = Table::new(&["producer", "consumer", "", "reason"]);
-    for decision in &details(&planned.compilation).decisions {
+    for decision in &details(compilation).decisions {
         let word = if decision.fused { "fused" } else { "apart" };
         table.row([decision.producer.clone(), decision.consumer.clone(), word.to_string(), decision.reason.clone()]);
     }
@@ -269,12 +330,12 @@ fn explain(out: &mut Output, planned: &Planned) -> Result<(), Failure> {
 
 fn listings(
     out: &mut Output,
-    planned: &Planned,
+    executable: &Executable,
     text: fn(&fusewright::runtime::codegen::Listing) -> &String,
 ) -> Result<(), Failure> {
-    let plan = planned.executable.plan();
+    let plan = executable.plan();
     let steps = plan.setup.iter().map(|step| ("setup", step)).chain(plan.steps.iter().map(|step| ("step", step)));
-    for (listing, (when, step)) in planned.executable.listings().iter().zip(steps) {
+    for (listing, (when, step)) in executable.listings().iter().zip(steps) {
         let kernel = format!("{} ({})", step.about, step.nodes.join(" "));
         writeln!(out, "; {when}: {kernel}")?;
         for line in text(listing).trim_end().lines() {

@@ -16,3 +16,4 @@ pub mod run;
 pub mod summary;
 mod table;
 pub mod train;
+mod training;

@@ -5,9 +5,10 @@ use super::network::random;
 use super::runner::Subject;
 use crate::commands::arguments::{NamedFile, named, narrowed};
 use crate::commands::output::Failure;
-use fusewright::data::{Dataset, npy};
+use crate::commands::training::Training;
+use fusewright::data::npy;
 use fusewright::ir::plan::Outline;
-use fusewright::ir::{Bindings, Diagnostic, Tensor, TensorType};
+use fusewright::ir::{Diagnostic, Tensor, TensorType};
 use fusewright::{Compilation, Error, Options, Recipe, Trainer};
 use std::time::Duration;
 
@@ -16,46 +17,25 @@ const FIRST_STEPS: usize = 5;
 
 /// What both forms have in common.
 pub struct Prepared {
-    recipe: Recipe,
-    data: Option<Dataset>,
-    bindings: Bindings,
+    training: Training,
     files: Vec<NamedFile>,
 }
 
 impl Prepared {
     pub fn new(bench: &Bench) -> Result<Prepared, Failure> {
-        let mut recipe = Recipe::load(&bench.model.model)?;
-        if let Some(batch) = bench.batch {
-            recipe = recipe.with_batch(batch);
-        }
+        let recipe = Recipe::load(&bench.model.model)?;
         // Where all inputs are given, data are not wanted.
-        let data = match bench.input.is_empty() {
-            true => recipe.data()?.map(|(train, _)| train),
-            false => None,
-        };
-        let mut bindings = bench.model.bindings(None)?;
-        let batch = recipe.definition().batch;
-        // No step of a set smaller than the batch has so many examples: numbers are made up, of the sizes of the set.
-        let data = match data {
-            Some(small) if small.len() < batch => {
-                for (name, n) in recipe.sizes(batch, Some(&small))? {
-                    bindings.entry(name).or_insert(n);
-                }
-                None
-            }
-            data => data,
-        };
-        Ok(Prepared { recipe, data, bindings, files: bench.input.clone() })
+        let training = Training::new(recipe, &bench.model, bench.batch, bench.input.is_empty())?;
+        Ok(Prepared { training, files: bench.input.clone() })
     }
 
     pub fn step(&self, options: Options) -> Result<Step, Error> {
-        let options = Options { bindings: self.bindings.clone(), ..options };
-        let trainer = Trainer::new(self.recipe.clone(), self.data.as_ref(), options)?;
+        let trainer = self.training.trainer(options)?;
         let names: Vec<&str> = trainer.inputs().iter().map(|(name, _)| name.as_str()).collect();
         let files = named(&self.files, &names, "input")?;
-        let mut inputs = match &self.data {
+        let mut inputs = match &self.training.data {
             Some(data) => {
-                let examples: Vec<usize> = (0..self.recipe.definition().batch).collect();
+                let examples: Vec<usize> = (0..self.training.recipe.definition().batch).collect();
                 trainer.examples(data, &examples)
             }
             None => trainer.inputs().iter().map(|(name, ty)| (name.clone(), self.random(name, ty))).collect(),
@@ -80,9 +60,9 @@ impl Prepared {
 
     /// Numbers from 0 to 1, and all labels in turn.
     fn random(&self, name: &str, ty: &TensorType) -> Tensor {
-        let classes = self.recipe.wanted().ok().and_then(|wanted| wanted.labels).map(|labels| labels.classes);
+        let classes = self.training.recipe.wanted().ok().and_then(|wanted| wanted.labels).map(|labels| labels.classes);
         let dims = ty.dims().expect("steps have sizes");
-        match classes.filter(|_| !ty.dtype.is_float() && name == self.recipe.definition().objective.target) {
+        match classes.filter(|_| !ty.dtype.is_float() && name == self.training.recipe.definition().objective.target) {
             Some(classes) => {
                 let labels: Vec<f64> = (0..dims.iter().product()).map(|i: usize| (i % classes.max(1)) as f64).collect();
                 Tensor::new(&dims, fusewright::Data::from_f64(ty.dtype, &labels))
