@@ -31,6 +31,11 @@ fn groups_dilation_and_backward_kernels() {
 }
 
 #[test]
+fn windows_far_beyond_the_edges() {
+    check(include_str!("networks/atrous.ron"));
+}
+
+#[test]
 fn branches_with_other_padding() {
     check(include_str!("networks/inception.ron"));
 }

@@ -134,7 +134,7 @@ impl Compile {
                 operations: layers(&executable.graph(&bindings)?).len(),
                 executable: &planned.executable,
                 compilation: &planned.compilation,
-            state_bytes: None,
+                state_bytes: None,
                 stages: stages(parse, &planned.compilation),
             },
         )

@@ -1,9 +1,11 @@
-//! Loads beyond the edges of their buffers. The tiles at both ends of an axis are run apart from those between, so that
+//! Loads beyond the edges of their buffers. Tiles that find other elements inside are run apart from each other, so that
 //! for each of them it is known which elements there are: a load that is always inside needs no check, one that is
 //! always outside is a constant, and of one that crosses an edge along a vector a part of the lanes is loaded.
 
 use super::{Layout, Schedule, Vector, access};
 use crate::kernel::{Affine, Axis, BufferId, Index, Kernel, Literal, Space};
+use smallvec::SmallVec;
+use std::ops::Range;
 
 /// The indices of a kernel that may be beyond the edges of their buffers.
 #[derive(Clone, Debug, Default)]
@@ -12,28 +14,32 @@ pub struct Edges {
     unrolled: u64,
 }
 
-/// Tiles at the ends of an axis that are run apart, the remainder behind the last whole tile not counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Ends {
-    /// At the start.
-    pub first: usize,
-    /// At the end.
-    pub last: usize,
-}
-
 /// An index that may be beyond the edges along one axis of its buffer.
 #[derive(Clone, Debug)]
 struct Crossing {
     /// The outer axis that it moves with, and how far in a step.
     axis: Axis,
     coefficient: i64,
-    /// The least and greatest of the rest of the index.
-    rest: (i64, i64),
+    /// What the rest of the index may be.
+    rests: SmallVec<[i64; 8]>,
     bounds: (i64, i64),
 }
 
-/// More tiles than this are not run apart at one end of an axis, nor more combinations of them in all.
-const MOST_ENDS: usize = 4;
+impl Crossing {
+    /// Whether all indices are inside from one place along the axis to another.
+    fn holds(&self, first: usize, last: usize) -> bool {
+        let at = |place| self.rests.iter().all(|&rest| self.is_inside(place, rest));
+        at(first) && at(last)
+    }
+
+    /// Whether an index is inside at a place along the axis.
+    fn is_inside(&self, place: usize, rest: i64) -> bool {
+        (self.bounds.0..self.bounds.1).contains(&(self.coefficient * place as i64 + rest))
+    }
+}
+
+/// Tiles along an axis are told apart into no more kinds than this, nor into more combinations of them in all.
+const MOST_KINDS: usize = 9;
 const MOST_VARIANTS: usize = 30;
 
 /// Inner loops over which an edge is crossed are written out; of no more steps than this.
@@ -73,10 +79,12 @@ impl Edges {
                     return None;
                 }
                 inner.for_each(|axis| edges.unrolled |= 1 << axis.0);
-                let (low, high) = form.dividend_range(&read.extents);
-                let reach = coefficient * (read.extents[axis.0 as usize] as i64 - 1);
-                let rest = (low - reach.min(0), high - reach.max(0));
-                edges.crossings.push(Crossing { axis, coefficient, rest, bounds });
+                let mut rests: SmallVec<[i64; 8]> = [form.offset].into_iter().collect();
+                for &(other, step) in form.terms.iter().filter(|(other, _)| *other != axis) {
+                    let steps = 0..read.extents[other.0 as usize] as i64;
+                    rests = rests.iter().flat_map(|&rest| steps.clone().map(move |i| rest + i * step)).collect();
+                }
+                edges.crossings.push(Crossing { axis, coefficient, rests, bounds });
             }
         }
         Some(edges)
@@ -104,28 +112,38 @@ impl Edges {
         let mut variants = 1;
         for (axis, &extent) in kernel.outer.iter().enumerate() {
             let axis = Axis(axis as u32);
-            let ends = self.ends(axis, extent, schedule.tile_size(axis));
-            if ends.first > MOST_ENDS || ends.last > MOST_ENDS {
-                return false;
-            }
-            variants *= ends.first + ends.last + 1;
+            let Some(kinds) = self.kinds(axis, extent, schedule.tile_size(axis)) else { return false };
+            variants *= kinds.len().max(1);
         }
         variants <= MOST_VARIANTS
     }
 
-    /// The tiles of `step` points at the ends of an outer axis at which some load is not wholly inside.
-    pub fn ends(&self, axis: Axis, extent: usize, step: usize) -> Ends {
-        let inside = |tile: usize| {
-            let (start, last) = ((tile * step) as i64, (((tile + 1) * step).min(extent)) as i64 - 1);
-            self.crossings.iter().filter(|crossing| crossing.axis == axis).all(|crossing| {
-                let (a, b) = (crossing.coefficient * start, crossing.coefficient * last);
-                a.min(b) + crossing.rest.0 >= crossing.bounds.0 && a.max(b) + crossing.rest.1 < crossing.bounds.1
+    /// The whole tiles of `step` points along an outer axis, those next to each other together that find the same inside: windows of
+    /// wide steps find the same from many places. `None` where they are of too many kinds.
+    pub fn kinds(&self, axis: Axis, extent: usize, step: usize) -> Option<SmallVec<[Range<usize>; 8]>> {
+        let own = || self.crossings.iter().filter(|crossing| crossing.axis == axis);
+        let tiles = extent / step;
+        let is_inside = |tile: &usize| own().all(|crossing| crossing.holds(tile * step, (tile + 1) * step - 1));
+        // What is inside is an interval.
+        let first = (0..tiles).take_while(|tile| !is_inside(tile)).count();
+        let last = tiles - (first..tiles).rev().take_while(|tile| !is_inside(tile)).count();
+        let alike = |tile: usize, other: usize| {
+            own().all(|crossing| {
+                let found = |place: usize| crossing.rests.iter().map(move |&rest| crossing.is_inside(place, rest));
+                (0..step).all(|point| found(tile * step + point).eq(found(other * step + point)))
             })
         };
-        let (whole, all) = (extent / step, extent.div_ceil(step));
-        let first = (0..whole).take_while(|&tile| !inside(tile)).count();
-        let rest = (first..all).rev().take_while(|&tile| !inside(tile)).count();
-        Ends { first, last: rest.saturating_sub(all - whole) }
+        let mut kinds: SmallVec<[Range<usize>; 8]> = SmallVec::new();
+        for tile in (0..first).chain((first < last).then_some(first)).chain(last..tiles) {
+            let end = if tile == first && first < last { last } else { tile + 1 };
+            let known = kinds.len();
+            match kinds.last_mut() {
+                Some(kind) if alike(kind.start, tile) => kind.end = end,
+                _ if known == MOST_KINDS => return None,
+                _ => kinds.push(tile..end),
+            }
+        }
+        Some(kinds)
     }
 }
 
@@ -134,4 +152,51 @@ fn crossing_form<'i>(index: &'i Index, extents: &Space, bounds: (i64, i64)) -> O
     let form = access::plain(index)?;
     let (low, high) = form.dividend_range(extents);
     (low < bounds.0 || high >= bounds.1).then_some(form)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::build::Operand;
+    use crate::kernel::{FoldKind, KernelBuilder};
+    use crate::tensor::DType;
+
+    /// The edges of a sum of three taps so far apart, with as much padding, over a signal of 33.
+    fn edges(dilation: i64) -> Edges {
+        let operand = |id, n| Operand { buffer: BufferId(id), dtype: DType::F32, dims: vec![n] };
+        let mut k = KernelBuilder::new(&[33]);
+        let (place, tap) = (k.outer(0), k.inner(0));
+        let at = Affine::from(place) + tap * dilation + -dilation;
+        let value = k.load_or(&operand(0, 33), [at], Literal::f32(0.0));
+        let sum = k.fold(FoldKind::Sum, &[3], value);
+        k.store(&operand(1, 33), [place], sum);
+        let layout = Layout::row_major(1);
+        Edges::of(&k.finish(), |_| (&layout, &[33])).expect("taps are written out")
+    }
+
+    fn kinds(dilation: i64, step: usize) -> Option<Vec<Range<usize>>> {
+        edges(dilation).kinds(Axis(0), 33, step).map(|kinds| kinds.into_vec())
+    }
+
+    #[test]
+    fn tiles_that_find_the_same_are_one_kind() {
+        assert_eq!(kinds(1, 1), Some(vec![0..1, 1..32, 32..33]));
+        // The first tap is outside at twelve places, the last at as many.
+        assert_eq!(kinds(12, 1), Some(vec![0..12, 12..21, 21..33]));
+        // No place has all three.
+        assert_eq!(kinds(18, 1), Some(vec![0..15, 15..18, 18..33]));
+        assert_eq!(kinds(40, 1), Some(vec![0..33]));
+        // Of tiles of seven, the second has the first tap at two of its points; the last five points are another tile.
+        assert_eq!(kinds(12, 7), Some(vec![0..1, 1..2, 2..3, 3..4]));
+        assert_eq!(edges(0).kinds(Axis(0), 33, 40), Some(SmallVec::new()));
+    }
+
+    #[test]
+    fn tiles_of_too_many_kinds_are_refused() {
+        let mut edges = edges(1);
+        edges.crossings[0].rests = (-6..=6).collect();
+        assert_eq!(edges.kinds(Axis(0), 33, 1), None);
+        edges.crossings[0].rests = (-4..=4).collect();
+        assert_eq!(edges.kinds(Axis(0), 33, 1).map(|kinds| kinds.len()), Some(MOST_KINDS));
+    }
 }

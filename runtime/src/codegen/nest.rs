@@ -52,25 +52,15 @@ pub struct Emitter<'a, 'f> {
     pub(super) checked_loads: u32,
 }
 
-/// The tiles of an outer axis: some at the start, a range in the middle, some at the end, the rest of the axis.
+/// The tiles of an outer axis.
 struct Partition {
     extent: usize,
     /// Points of a whole tile.
     step: usize,
     /// Points in whole tiles.
     whole: usize,
-    /// The points of the tiles in the middle.
-    middle: Range<usize>,
-}
-
-impl Partition {
-    fn first_tiles(&self) -> impl Iterator<Item = usize> + use<> {
-        (0..self.middle.start).step_by(self.step)
-    }
-
-    fn last_tiles(&self) -> impl Iterator<Item = usize> + use<> {
-        (self.middle.end..self.whole).step_by(self.step)
-    }
+    /// Those of whole tiles that are run alike, in order.
+    kinds: SmallVec<[Range<usize>; 8]>,
 }
 
 /// Emits the function of a recipe into `func`, whose signature is set.
@@ -147,17 +137,15 @@ impl Emitter<'_, '_> {
     /// at the end of the axis.
     fn parallel(&mut self, axis: Axis, rest: &[Axis], begin: Value, end: Value) {
         let part = self.partition(axis);
-        for tile in part.first_tiles() {
-            self.when_between(begin, end, tile, |e| e.tile_at(axis, rest, tile, part.step));
-        }
-        if !part.middle.is_empty() {
-            let bounds = [part.middle.start, part.middle.end].map(|n| self.b.ins().iconst(types::I64, n as i64));
+        for points in &part.kinds {
+            if points.len() == part.step {
+                self.when_between(begin, end, points.start, |e| e.tile_at(axis, rest, points.start, part.step));
+                continue;
+            }
+            let bounds = [points.start, points.end].map(|n| self.b.ins().iconst(types::I64, n as i64));
             let from = self.b.ins().smax(begin, bounds[0]);
             let until = self.b.ins().smin(end, bounds[1]);
-            self.tiles_between(axis, rest, (from, until), &part);
-        }
-        for tile in part.last_tiles() {
-            self.when_between(begin, end, tile, |e| e.tile_at(axis, rest, tile, part.step));
+            self.tiles_between(axis, rest, (from, until), points, part.step);
         }
         if part.whole < part.extent {
             let reaches_end = self.b.ins().icmp_imm_s(IntCC::SignedGreaterThan, end, part.whole as i64);
@@ -168,46 +156,49 @@ impl Emitter<'_, '_> {
     fn outer(&mut self, order: &[Axis]) {
         let Some((&axis, rest)) = order.split_first() else { return self.tile_or_point() };
         let part = self.partition(axis);
-        for tile in part.first_tiles() {
-            self.tile_at(axis, rest, tile, part.step);
-        }
-        if part.middle.len() == part.step {
-            self.tile_at(axis, rest, part.middle.start, part.step);
-        } else if !part.middle.is_empty() {
-            let bounds = [part.middle.start, part.middle.end].map(|n| self.b.ins().iconst(types::I64, n as i64));
-            self.tiles_between(axis, rest, (bounds[0], bounds[1]), &part);
-        }
-        for tile in part.last_tiles() {
-            self.tile_at(axis, rest, tile, part.step);
+        for points in &part.kinds {
+            if points.len() == part.step {
+                self.tile_at(axis, rest, points.start, part.step);
+                continue;
+            }
+            let bounds = [points.start, points.end].map(|n| self.b.ins().iconst(types::I64, n as i64));
+            self.tiles_between(axis, rest, (bounds[0], bounds[1]), points, part.step);
         }
         if part.whole < part.extent {
             self.tile_at(axis, rest, part.whole, part.extent - part.whole);
         }
     }
 
-    /// The tiles of an axis, those at its ends at which loads may be beyond an edge apart.
+    /// The tiles of an axis, those apart that find other elements inside of what they load.
     fn partition(&self, axis: Axis) -> Partition {
         let extent = self.recipe.kernel.outer[axis.0 as usize];
         let step = self.step(axis);
-        let whole = extent / step * step;
-        let mut ends = self.edges.ends(axis, extent, step);
-        if self.again == Some(axis) {
-            let tiles = whole / step;
-            (ends.first, ends.last) = (tiles.min(1), build::TILES_AHEAD.min(tiles.saturating_sub(1)));
+        let tiles = extent / step;
+        let mut kinds = self.edges.kinds(axis, extent, step).expect("the schedule fits the edges");
+        if self.again == Some(axis) && tiles > 1 {
+            let last = tiles - build::TILES_AHEAD.min(tiles - 1);
+            let middle = (last > 1).then_some(1..last);
+            kinds = std::iter::once(0..1).chain(middle).chain((last..tiles).map(|tile| tile..tile + 1)).collect();
         }
-        let first = ends.first * step;
-        Partition { extent, step, whole, middle: first..(whole - ends.last * step).max(first) }
+        kinds.iter_mut().for_each(|tiles| *tiles = tiles.start * step..tiles.end * step);
+        Partition { extent, step, whole: tiles * step, kinds }
     }
 
-    /// A loop over tiles that are all alike.
-    fn tiles_between(&mut self, axis: Axis, rest: &[Axis], (from, until): (Value, Value), part: &Partition) {
-        self.tile[axis.0 as usize] = part.step;
-        let last = part.middle.end - part.step;
-        self.starts[axis.0 as usize] = Starts { low: part.middle.start as i64, high: last as i64 };
+    /// A loop over tiles of `step` points that are all alike.
+    fn tiles_between(
+        &mut self,
+        axis: Axis,
+        rest: &[Axis],
+        (from, until): (Value, Value),
+        points: &Range<usize>,
+        step: usize,
+    ) {
+        self.tile[axis.0 as usize] = step;
+        self.starts[axis.0 as usize] = Starts { low: points.start as i64, high: (points.end - step) as i64 };
         if self.again == Some(axis) {
             self.gather = Some(Gather::Again);
         }
-        self.fold_range((from, until, part.step as i64), &[], |e, position, _| {
+        self.fold_range((from, until, step as i64), &[], |e, position, _| {
             e.axes[axis.0 as usize] = Some(position);
             e.outer(rest);
             Vec::new()
