@@ -9,6 +9,7 @@ use crate::ir::ops::{Op, PairLoss};
 use crate::ir::recipe::{Network, Source};
 use crate::ir::{self, Bindings, DType, Diagnostic, Diagnostics, Dim, Graph, TensorType};
 use crate::model::Model;
+use crate::runtime;
 use crate::passes::train::{self, StepOptions, Training};
 use std::path::{Path, PathBuf};
 
@@ -36,9 +37,11 @@ impl Recipe {
     /// Where a file cannot be read, and all faults of its text, each at its place.
     pub fn load(path: impl AsRef<Path>) -> Result<Recipe, Error> {
         let path = path.as_ref();
-        let text = files::read_text(path)?;
-        let folder = path.parent().unwrap_or(Path::new("")).to_path_buf();
-        Recipe::read(&path.display().to_string(), &text, Some(folder))
+        Recipe::apart(|| {
+            let text = files::read_text(path)?;
+            let folder = path.parent().unwrap_or(Path::new("")).to_path_buf();
+            Recipe::read(&path.display().to_string(), &text, Some(folder))
+        })
     }
 
     /// The training that a text in RON describes. Files that it names are not found.
@@ -46,7 +49,23 @@ impl Recipe {
     /// # Errors
     /// All faults of the text, each at its place.
     pub fn parse(text: &str) -> Result<Recipe, Error> {
-        Recipe::read("training", text, None)
+        Recipe::apart(|| Recipe::read("training", text, None))
+    }
+
+    /// A recipe that is read on a thread of its own: what that takes beside is as much memory as a small network's training.
+    fn apart(read: impl FnOnce() -> Result<Recipe, Error> + Send) -> Result<Recipe, Error> {
+        let read = runtime::apart(read, |recipe| (recipe.copied(), recipe));
+        read.map_err(|error| Error::Internal(format!("no thread to read on: {error}")))?
+    }
+
+    /// The same, of which nothing is shared: in memory of this thread.
+    pub(crate) fn copied(&self) -> Recipe {
+        let Recipe { mut definition, model, folder } = self.clone();
+        let model = model.copied();
+        if let Network::Inline(own) = &mut definition.model {
+            *own = model.shared();
+        }
+        Recipe { definition, model, folder }
     }
 
     fn read(name: &str, text: &str, folder: Option<PathBuf>) -> Result<Recipe, Error> {
@@ -297,8 +316,8 @@ impl Recipe {
         let title = named.map_or("it is not clear which output the loss is of".to_string(), |name| {
             format!("the network has no output `{name}`")
         });
-        let place = self.definition.place(&["output"]).or(self.definition.objective.span.clone());
         let fault = || {
+            let place = self.definition.place(&["output"]).or(self.definition.objective.span.clone());
             let fault = Diagnostic::new(title).at(place).found(format!("the outputs {}", names.join(", ")));
             self.fault(fault.expected("the name of an output").help("write `output: \"NAME\"`"))
         };

@@ -125,7 +125,7 @@ fn assembled(body: &[u8], constants: AlignedBytes) -> Result<Executable, String>
     let (code, entries) = image.load(nests.into_iter())?;
     let compiled = |(step, entry): (StepImage, _)| CompiledStep { entry, buffers: step.buffers, cut: step.cut };
     let steps = steps.into_iter().zip(entries).map(compiled).collect();
-    Ok(Executable { plan, steps, constants, code_bytes, listings: Vec::new(), _code: code })
+    Ok(Executable { plan, steps, constants, code_bytes, listings: Vec::new(), code })
 }
 
 /// Whether a step can use a buffer. Scratch is for bands.
