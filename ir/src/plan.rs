@@ -169,7 +169,7 @@ pub struct Layout {
     /// The logical axes, outermost first.
     pub order: SmallVec<[u8; 6]>,
     /// Elements kept before and behind each logical axis, all of `halo_value`; empty for none.
-    pub halo: SmallVec<[(u32, u32); 6]>,
+    pub halo: Vec<(u32, u32)>,
     /// What loads beyond the edges find in the halo.
     pub halo_value: Option<Literal>,
     /// One axis cut into blocks whose lanes lie innermost; its length is padded up to whole blocks.
@@ -188,7 +188,7 @@ pub struct Block {
 impl Layout {
     /// The order that users see.
     pub fn row_major(rank: usize) -> Layout {
-        Layout { order: (0..rank as u8).collect(), halo: SmallVec::new(), halo_value: None, block: None }
+        Layout { order: (0..rank as u8).collect(), halo: Vec::new(), halo_value: None, block: None }
     }
 
     /// Whether it is the plain order that users see.

@@ -146,7 +146,8 @@ impl Session {
         let most = threads.most.clamp(1, Threads::MOST);
         let arena = AlignedBytes::zeroed(plan.arena_bytes as usize);
         let units = plan.units();
-        let (mut pointers, mut given, mut kept) = (Vec::new(), Vec::new(), Vec::new());
+        let n_buffers = executable.steps.iter().map(|step| step.buffers.len()).sum();
+        let (mut pointers, mut given, mut kept) = (Vec::with_capacity(n_buffers), Vec::new(), Vec::new());
         let mut steps = Vec::with_capacity(units.len());
         let mut shared_cost = Duration::ZERO;
         let scratch_bytes = (plan.scratch_bytes as usize).next_multiple_of(ALIGNMENT);
