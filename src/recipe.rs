@@ -16,7 +16,8 @@ use std::path::{Path, PathBuf};
 /// How a network is trained, and the network.
 #[derive(Clone, Debug)]
 pub struct Recipe {
-    definition: ir::recipe::Recipe,
+    /// It is long, and goes from hand to hand.
+    definition: Box<ir::recipe::Recipe>,
     model: Model,
     /// The folder that the paths of the file are relative to.
     folder: Option<PathBuf>,
@@ -70,7 +71,7 @@ impl Recipe {
 
     fn read(name: &str, text: &str, folder: Option<PathBuf>) -> Result<Recipe, Error> {
         let fault = |faults| Error::in_text(name, text, faults);
-        let definition = ir::recipe::Recipe::parse(name, text).map_err(fault)?;
+        let definition = Box::new(ir::recipe::Recipe::parse(name, text).map_err(fault)?);
         let model = match &definition.model {
             Network::Inline(model) => Model::of(model.clone(), folder.clone())?,
             Network::File(file) => {
@@ -252,7 +253,7 @@ impl Recipe {
     /// Symbols without a value; where the loss does not fit the network, or a layer cannot be trained.
     pub fn step(&self, sizes: &Bindings, options: &StepOptions) -> Result<Graph, Error> {
         let model = self.model.bind(sizes)?;
-        let step = train::step(model.graph().clone(), &Training::from(&self.definition), options);
+        let step = train::step(model.graph().clone(), &Training::from(&*self.definition), options);
         step.map_err(|faults| self.step_fault(faults))
     }
 
@@ -286,7 +287,7 @@ impl Recipe {
     /// As [`Recipe::step`].
     pub fn evaluation(&self, sizes: &Bindings) -> Result<Graph, Error> {
         let model = self.model.bind(sizes)?;
-        let Training { objective, metrics, .. } = Training::from(&self.definition);
+        let Training { objective, metrics, .. } = Training::from(&*self.definition);
         train::evaluation(model.graph().clone(), objective, metrics).map_err(|faults| self.step_fault(faults))
     }
 

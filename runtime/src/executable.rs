@@ -20,7 +20,7 @@ use std::thread;
 
 /// Machine code and constants: shared by any number of sessions on any number of threads.
 pub struct Executable {
-    pub(crate) plan: Outline,
+    pub(crate) plan: Box<Outline>,
     pub(crate) steps: Vec<CompiledStep>,
     pub(crate) constants: AlignedBytes,
     pub(crate) code_bytes: usize,
@@ -189,7 +189,7 @@ fn make<'a>(
     listings.extend(own);
     let (outline, numbers) = plan.outline();
     steps.iter_mut().flat_map(|step| &mut step.buffers).for_each(|buffer| *buffer = numbers[buffer]);
-    Ok((Executable { plan: outline, steps, constants, code_bytes, listings, code }, image))
+    Ok((Executable { plan: outline.into(), steps, constants, code_bytes, listings, code }, image))
 }
 
 /// Constants of so many bytes take longer to make than a thread.
