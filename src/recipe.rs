@@ -9,8 +9,8 @@ use crate::ir::ops::{Op, PairLoss};
 use crate::ir::recipe::{Network, Source};
 use crate::ir::{self, Bindings, DType, Diagnostic, Diagnostics, Dim, Graph, TensorType};
 use crate::model::Model;
-use crate::runtime;
 use crate::passes::train::{self, StepOptions, Training};
+use crate::runtime;
 use std::path::{Path, PathBuf};
 
 /// How a network is trained, and the network.

@@ -620,8 +620,8 @@ impl Running {
         let executable = Arc::new(executable);
         compilation.stages.insert(0, ("differentiate", differentiate));
         let plan = executable.plan();
-        let inputs = plan.inputs.iter().map(|port| (port.name.clone(), plan.port_type(port))).collect();
-        let results = plan.outputs.iter().map(|port| port.name.clone()).collect();
+        let inputs = plan.inputs.iter().map(|port| (port.name.to_string(), plan.port_type(port))).collect();
+        let results = plan.outputs.iter().map(|port| port.name.to_string()).collect();
         let threads = Threads { spin: Duration::from_micros(options.spin), ..Threads::new(options.threads) };
         let session = runtime::Session::with_threads(executable.clone(), threads);
         Ok(Running { kind, session, compilation, inputs, results })

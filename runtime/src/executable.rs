@@ -308,7 +308,7 @@ fn checked<'a>(plan: &Plan, port: &Port, tensor: Option<Cow<'a, Tensor>>) -> Res
         }
         Some(tensor) => return Ok(tensor),
     };
-    Err(CompileError::Parameter { name: port.name.clone(), problem })
+    Err(CompileError::Parameter { name: port.name.to_string(), problem })
 }
 
 const _: () = assert!(ALIGNMENT.is_power_of_two());

@@ -188,10 +188,10 @@ mod tests {
         let places = [Place::Input(0), Place::Literal(64, numbers), Place::Output(0)];
         let buffers = [x, w, y].into_iter().zip(places).map(|(operand, place)| {
             let layout = Layout::row_major(operand.dims.len());
-            PlannedBuffer { name: String::new(), dtype: operand.dtype, dims: operand.dims, layout, place }
+            PlannedBuffer { name: "".into(), dtype: operand.dtype, dims: operand.dims, layout, place }
         });
         let port = |name: &str, buffer: u32, dims: &[usize]| Port {
-            name: name.to_string(),
+            name: name.into(),
             buffer: BufferId(buffer),
             dims: dims.to_vec(),
         };

@@ -3,9 +3,9 @@
 use fusewright_ir::tensor::Data;
 use memmap2::{MmapMut, MmapRaw};
 use std::alloc::{Layout, handle_alloc_error};
+use std::io;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 use std::mem::MaybeUninit;
-use std::io;
 use std::panic::resume_unwind;
 use std::thread;
 

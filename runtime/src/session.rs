@@ -266,7 +266,7 @@ impl Session {
     ) -> Result<(), RunError> {
         if let Some(state) = self.executable.plan().states.first() {
             let problem = "is missing: the run needs the state that it works on".to_string();
-            return Err(RunError::State(StateError { name: state.name.clone(), problem }));
+            return Err(RunError::State(StateError { name: state.name.to_string(), problem }));
         }
         self.run_here(inputs, outputs, times)
     }
@@ -335,9 +335,8 @@ impl Session {
                 _ => call.part(0, prepared.cut.whole()),
             };
             if status != 0 {
-                return Err(RunError::Index {
-                    nodes: self.executable.plan().steps[prepared.steps.start].nodes.clone(),
-                });
+                let nodes = &self.executable.plan().steps[prepared.steps.start].nodes;
+                return Err(RunError::Index { nodes: nodes.iter().map(ToString::to_string).collect() });
             }
             if let Some(start) = start {
                 self.note(prepared, start.elapsed(), times);
@@ -429,5 +428,5 @@ fn check(plan: &Outline, port: &Port, dtype: fusewright_ir::DType, len: usize) -
 }
 
 fn wrong(port: &Port, problem: &str) -> RunError {
-    RunError::Port { name: port.name.clone(), problem: problem.to_string() }
+    RunError::Port { name: port.name.to_string(), problem: problem.to_string() }
 }
