@@ -49,7 +49,7 @@ impl Model {
         Model { definition, folder }.checked()
     }
 
-    /// The same, of which nothing is shared.
+    /// The same with a definition of its own.
     pub(crate) fn copied(&self) -> Model {
         Model { definition: Arc::new(self.definition().clone()), folder: self.folder.clone() }
     }

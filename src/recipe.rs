@@ -59,8 +59,8 @@ impl Recipe {
         read.map_err(|error| Error::Internal(format!("no thread to read on: {error}")))?
     }
 
-    /// The same, of which nothing is shared: in memory of this thread.
-    pub(crate) fn copied(&self) -> Recipe {
+    /// The same in memory of this thread, but for lengths with symbols and for constants.
+    fn copied(&self) -> Recipe {
         let Recipe { mut definition, model, folder } = self.clone();
         let model = model.copied();
         if let Network::Inline(own) = &mut definition.model {

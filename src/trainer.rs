@@ -202,7 +202,6 @@ impl Trainer {
         let target = definition.objective.target.as_str();
         let input = first.inputs.iter().map(|(name, _)| name.as_str()).find(|name| *name != target).unwrap_or(target);
         let names = [input.into(), target.into()];
-        runtime::give_back();
         let (running, batches, current) = (vec![first], Vec::new(), Current::default());
         let history = Vec::new();
         let mut trainer =
@@ -595,7 +594,7 @@ fn initial(
 }
 
 impl Running {
-    /// The plan of a recipe's step or evaluation, and what `then` makes of its executable and graph.
+    /// The plan of a recipe's step or evaluation; `then` does something with its executable and graph before the latter is dropped.
     fn new(
         recipe: &Recipe,
         kind: Kind,

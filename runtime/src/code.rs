@@ -62,8 +62,9 @@ impl Code {
             Entry(unsafe { std::mem::transmute::<*const u8, Nest>(address) })
         };
         let entries = nests.map(entry).collect();
+        // It holds the memory, too.
         drop(module);
-        let memory = Arc::into_inner(memory.0).expect("the module had the other hold of it");
+        let memory = Arc::into_inner(memory.0).expect("the module is gone");
         (Code(memory), entries)
     }
 }

@@ -104,26 +104,26 @@ pub fn apart<T: Send, E: Send, U, L: Send>(
     make: impl FnOnce() -> Result<T, E> + Send,
     settle: impl FnOnce(T) -> (U, L),
 ) -> io::Result<Result<U, E>> {
-    // What a thread is given and gives goes through the heap, all but borrows.
+    // By reference: what is handed to a thread or back lies on the heap until then.
     let mut made = None;
     elsewhere(|| made = Some(make()))?;
-    let made = match made.expect("the thread has ended") {
-        Err(error) => return Ok(Err(error)),
-        Ok(made) => made,
-    };
-    let (settled, left) = settle(made);
-    // Dropped here, it would be kept for this thread.
-    let mut left = Some(left);
-    elsewhere(|| left = None)?;
+    let settled = made.expect("the thread has ended").map(|made| {
+        let (settled, left) = settle(made);
+        // Dropped here, it would be kept for this thread. Without another all is the same with more memory.
+        let mut left = Some(left);
+        let _ = elsewhere(|| left = None);
+        settled
+    });
     give_back_all();
-    Ok(Ok(settled))
+    Ok(settled)
 }
 
 /// Does something on a thread of its own, which has ended then.
 fn elsewhere(work: impl FnOnce() + Send) -> io::Result<()> {
     thread::scope(|scope| {
         let thread = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, work)?;
-        Ok(thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
+        thread.join().unwrap_or_else(|panic| resume_unwind(panic));
+        Ok(())
     })
 }
 
@@ -163,6 +163,7 @@ fn give_back_ends() {
 }
 
 /// Less than what glibc asks the system for by itself, so that it comes from behind the last block, in the end.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
 const BLOCK: usize = 120 << 10;
 
 /// Whether some whole page of a block is in memory.
