@@ -1,13 +1,15 @@
 //! Padding as memory: a buffer that is read beyond its edges keeps a border of the value that stands there, so that
 //! loads need no checks.
 //!
-//! A buffer of the arena gets its own halo; where the buffer is the user's, or its halo holds another value, a copy
+//! Where much of what is read is padding, the loads keep their checks, and no products are made with it (`padding`). Else
+//! a buffer of the arena gets its own halo; where the buffer is the user's, or its halo holds another value, a copy
 //! with a halo takes its place, if that costs less than the checks. Whatever writes the buffer leaves the halo alone: a
 //! step of its own fills it before.
 
 use super::draft::{Draft, DraftKernel, Uses};
 use super::layout::innermost;
 use super::machine::Machine;
+use super::padding;
 use super::schedule::schedule;
 use fusewright_ir::kernel::build::Operand;
 use fusewright_ir::kernel::{
@@ -41,12 +43,12 @@ const LARGE_BYTES: u64 = 8 << 20;
 const SELDOM_PAYS: u64 = 64;
 
 /// Gives buffers the halos that their readers want.
-pub fn widen(draft: &mut Draft) {
+pub fn widen(draft: &mut Draft, machine: &Machine) {
     let needs = find_needs(draft);
     let uses = draft.uses();
     let mut added = Vec::new();
     for (id, mut needs) in draft.buffer_ids().zip(needs) {
-        needs.retain(|need| may_grow(draft, id, &need.widths));
+        needs.retain(|need| may_grow(draft, id, &need.widths) && !is_left_out(draft, need, machine));
         // The value that most loads want goes around the buffer itself.
         needs.sort_by_key(|need| std::cmp::Reverse(need.points));
         let mut needs = needs.into_iter().peekable();
@@ -104,6 +106,15 @@ fn may_grow(draft: &Draft, id: BufferId, widths: &[(u32, u32)]) -> bool {
         grown = grown.saturating_mul(u64::from(before) + u64::from(behind) + length as u64);
     }
     grown <= SMALL_BYTES || grown <= buffer.bytes().saturating_mul(GROWTH)
+}
+
+/// Whether all loads are better done without a halo.
+fn is_left_out(draft: &Draft, need: &Need, machine: &Machine) -> bool {
+    need.loads.iter().all(|&(k, load)| {
+        let kernel = &draft.kernels[k];
+        let mut loads = reads(kernel.kernel()).into_iter().filter(|read| read.id == load);
+        loads.all(|read| padding::is_left_out(draft, kernel, &read, machine))
+    })
 }
 
 fn copy_pays(draft: &Draft, id: BufferId, need: &Need) -> bool {
@@ -217,6 +228,7 @@ fn fill_kernel(to: &Operand, layout: &Layout, value: Literal) -> Kernel {
 mod tests {
     use super::*;
     use crate::plan::samples::{abouts, draft, kernel, layout_behind};
+    use fusewright_ir::plan::Vector;
     use fusewright_ir::plan::access::is_proven;
 
     /// Whether a load needs no check.
@@ -239,6 +251,35 @@ mod tests {
         let points =
             first.kernel().stores.iter().map(|store| first.kernel().space(&store.inner).iter().product::<usize>());
         assert_eq!(points.sum::<usize>(), 4 * ((8 + 3) * (8 + 1) - 8 * 8), "each element of the border once");
+    }
+
+    #[test]
+    fn borders_are_filled_by_vectors() {
+        let layers = r#"MaxPool2d(name: "a", kernel_size: 1),
+            Conv2d(name: "b", out: 16, groups: 16, kernel_size: 3, padding: 1), MaxPool2d(kernel_size: 1)"#;
+        let mut draft = draft("[1, 16, 20, 24]", layers);
+        assert_eq!(layout_behind(&draft, "a"), "0 1 2[1+1] 3[1+1] halo 0");
+        fill(&mut draft, &Machine::AVX512);
+        let first = &draft.kernels[0];
+        assert_eq!((first.named.about.as_str(), first.schedule.vector), (FILL, Some(Vector::Inner)));
+        // Rows of 26 above and below, single elements left and right.
+        let mut lengths: Vec<usize> =
+            first.kernel().stores.iter().filter_map(|store| store.inner.last().copied()).collect();
+        lengths.sort_unstable();
+        assert_eq!(lengths, [1, 1, 26, 26]);
+    }
+
+    #[test]
+    fn padding_of_small_images_is_left_out() {
+        let layout = |side: usize, padding: usize| {
+            let layers = format!(
+                r#"Conv2d(name: "a", out: 16, kernel_size: 1),
+                Conv2d(name: "b", out: 16, kernel_size: 5, padding: {padding}), Flatten, Dense(out: 2)"#
+            );
+            layout_behind(&draft(&format!("[4, 3, {side}, {side}]"), &layers), "a")
+        };
+        assert_eq!(layout(6, 2), "0 2 3 1", "a third of all products");
+        assert_eq!(layout(28, 2), "0 2[2+2] 3[2+2] 1 halo 0", "a twelfth");
     }
 
     #[test]

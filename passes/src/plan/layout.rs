@@ -180,28 +180,38 @@ fn better_row(
     channels: &[Axis],
     machine: &Machine,
 ) -> Option<Axis> {
-    let width = machine.vector_lanes as usize;
-    let fullness = |axis: Axis| {
-        let extent = kernel.outer[axis.0 as usize];
-        extent as f64 / extent.next_multiple_of(width) as f64
-    };
+    let extent = |axis: Axis| kernel.outer[axis.0 as usize];
     let [read] = &contraction.activation[..] else { return None };
     let few = reduction_dims(kernel, read, &contraction.weight)
         .iter()
         .all(|&dim| draft.buffer(read.buffer).info.dims[dim] < FEW_CHANNELS);
     let last = plain(read.at.last()?)?;
-    let outer = last.terms.iter().filter(|(axis, _)| (axis.0 as usize) < kernel.outer.len());
-    let mut rows = outer.filter(|(axis, k)| *k == 1 && kernel.outer[axis.0 as usize] >= width).map(|(axis, _)| *axis);
-    let best = channels.iter().map(|&axis| fullness(axis)).fold(0.0, f64::max);
-    let row = rows.next().filter(|_| few || best <= HARDLY_FULL)?;
-    (best > 0.0 && fullness(row) > FULLER * best).then_some(row)
+    let mut rows = last.terms.iter().filter(|(axis, k)| *k == 1 && (axis.0 as usize) < kernel.outer.len());
+    let row = rows.next().map(|(axis, _)| *axis)?;
+    let out = channels
+        .iter()
+        .map(|&axis| extent(axis))
+        .max_by(|&a, &b| fullness(a, machine).total_cmp(&fullness(b, machine)))?;
+    is_row_better(few, out, extent(row), machine).then_some(row)
+}
+
+/// Whether vectors of a convolution are better along rows of the image than along the channels that come out: where `few`
+/// channels go in, or hardly any come out, and they are much fuller so.
+pub fn is_row_better(few: bool, out: usize, row: usize, machine: &Machine) -> bool {
+    let (row, out) = (fullness(row, machine), fullness(out, machine));
+    (few || out <= HARDLY_FULL) && row > FULLER * out
+}
+
+/// The part of all lanes that vectors along an axis fill.
+fn fullness(extent: usize, machine: &Machine) -> f64 {
+    extent as f64 / extent.next_multiple_of(machine.vector_lanes as usize) as f64
 }
 
 /// How much fuller vectors must be for another layout.
 const FULLER: f64 = 1.5;
 
 /// Vectors that are no fuller than this are worth another layout even where many channels go in.
-pub const HARDLY_FULL: f64 = 0.25;
+const HARDLY_FULL: f64 = 0.4;
 
 /// Loads of one buffer by which a kernel without folds transforms pieces of it (tiles of an image) at once.
 const PIECES: usize = 5;
@@ -295,8 +305,9 @@ fn copy_ports(draft: &mut Draft, votes: &[Vec<u64>], inner: &mut Vec<Option<usiz
 /// So many reads of an element, each one lane of a vector, are worth a copy in which lanes are neighbours.
 const OFTEN: u64 = 4;
 
-/// Puts a copy between an input and the kernels that read it in windows, for vectors along another axis than its innermost: a
-/// depthwise convolution whose results lie channel by channel.
+/// Puts a copy between an image and the kernels that read it in windows, for vectors along another axis than its innermost: a
+/// depthwise convolution of an input whose results lie channel by channel, or one of few channels along the rows of an image that
+/// others read channel by channel.
 fn copy_windows(draft: &mut Draft, inner: &mut Vec<Option<usize>>) {
     let mut added = Vec::new();
     for k in 0..draft.kernels.len() {
@@ -304,13 +315,21 @@ fn copy_windows(draft: &mut Draft, inner: &mut Vec<Option<usize>>) {
         let Some(store) = kernel.stores.first().filter(|_| !draft.kernels[k].once) else { continue };
         let Some(along) = inner[store.buffer.0 as usize].map(|dim| &store.at[dim]) else { continue };
         let Some(lane) = finest(along, &kernel.outer, kernel.outer.len()) else { continue };
+        let weights: Vec<ScalarId> =
+            contractions(draft, kernel).iter().flat_map(|found| &found.weight).map(|read| read.id).collect();
         let dim_of = |read: &Read| -> Option<usize> {
             let buffer = draft.buffer(read.buffer);
             let dim =
                 read.at.iter().position(|index| finest(index, &read.extents, kernel.outer.len()) == Some(lane))?;
-            let moved = buffer.info.dims[dim + 1..].iter().any(|&n| n > 1) && buffer.info.dims[dim] >= FEW_CHANNELS;
+            // The other matrix of a product is packed.
+            let may_move = buffer.info.role == Role::Input || (buffer.is_free() && !weights.contains(&read.id));
+            let is_innermost = match inner[read.buffer.0 as usize] {
+                Some(innermost) if buffer.is_free() => innermost == dim,
+                _ => buffer.info.dims[dim + 1..].iter().all(|&n| n == 1),
+            };
+            let is_long = buffer.info.dims[dim] >= FEW_CHANNELS;
             let often = matches!(read.part, Part::Fold(_)) && read.points() >= OFTEN * buffer.elements();
-            (buffer.info.role == Role::Input && moved && often).then_some(dim)
+            (may_move && !is_innermost && is_long && often).then_some(dim)
         };
         let wanted = reads(kernel).iter().find_map(|read| Some((read.buffer, dim_of(read)?)));
         if let Some((id, dim)) = wanted {
@@ -401,7 +420,8 @@ fn finest(index: &Index, extents: &[usize], limit: usize) -> Option<Axis> {
 
 #[cfg(test)]
 mod tests {
-    use crate::plan::samples::{abouts, draft, layout_behind};
+    use super::*;
+    use crate::plan::samples::{abouts, draft, draft_on, kernel, layout_behind};
 
     #[test]
     fn images_between_convolutions_are_channels_last() {
@@ -430,6 +450,29 @@ mod tests {
         let draft = draft("[1, 32, 20, 20]", layers);
         assert_eq!(layout_behind(&draft, "a"), "0 2 3 1");
         assert_eq!(abouts(&draft)[..2], ["layout", "Conv2d"]);
+    }
+
+    #[test]
+    fn few_channels_come_from_a_copy_by_rows() {
+        let layers = r#"Conv2d(name: "a", out: 16, kernel_size: 1), Conv2d(name: "b", out: 16, kernel_size: 3),
+            Conv2d(name: "c", out: 6, kernel_size: 3, from: "a"), MaxPool2d(name: "d", kernel_size: 14, from: "b"),
+            MaxPool2d(name: "e", kernel_size: 14, from: "c"), Concat(dim: 1, from: ["d", "e"]), Flatten, Dense(out: 2)"#;
+        let draft = draft_on(&Machine::AVX512, "[1, 3, 16, 16]", layers);
+        assert_eq!(layout_behind(&draft, "a"), "0 2 3 1");
+        let copies: Vec<_> = draft.kernels.iter().filter(|kernel| kernel.named.about == "layout").collect();
+        let [copy] = copies[..] else { panic!("one copy: {:?}", abouts(&draft)) };
+        assert!(draft.buffer(copy.kernel().writes()[0]).layout.is_row_major());
+        assert!(kernel(&draft, "c").kernel().reads().contains(&copy.kernel().writes()[0]));
+    }
+
+    #[test]
+    fn vectors_along_rows_are_much_fuller() {
+        let better = |few, out, row| is_row_better(few, out, row, &Machine::AVX512);
+        // Six of sixteen lanes against fourteen; ten are enough, and rows of eight are no better than six channels.
+        assert!(better(false, 6, 14));
+        assert!(!better(false, 10, 14));
+        assert!(!better(false, 6, 8));
+        assert!(better(true, 10, 32) && !better(true, 16, 32));
     }
 
     #[test]

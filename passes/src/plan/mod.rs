@@ -8,7 +8,7 @@
 //! 1. `rows` makes one axis of neighbours that all kernels go along alike;
 //!    `layout` chooses the innermost axis of every buffer, and `border` runs the copies that this takes beside the kernels
 //!    that they serve;
-//! 2. `halo` makes padding a part of buffers;
+//! 2. `halo` makes padding a part of buffers, where sums do not leave it out (`padding`);
 //!    `apart` keeps planes that are written together from meeting in one set of a cache;
 //! 3. `schedule` chooses vectors, register tiles and loop orders;
 //! 4. `pack` puts constants into the order in which kernels read them;
@@ -26,6 +26,7 @@ mod machine;
 mod memory;
 mod order;
 mod pack;
+mod padding;
 mod recompute;
 mod rows;
 #[cfg(test)]
@@ -143,7 +144,7 @@ pub fn plan_beside(program: Program, options: &PlanOptions, other: Option<&Outli
     let common = rows::join(&mut draft, &options.machine);
     layout::choose(&mut draft, &common, &options.machine);
     border::bands(&mut draft, near_bytes(options));
-    halo::widen(&mut draft);
+    halo::widen(&mut draft, &options.machine);
     apart::all(&mut draft);
     schedule::all(&mut draft, &options.machine);
     pack::all(&mut draft);

@@ -18,10 +18,15 @@ pub fn program(shape: &str, layers: &str, join: bool) -> Program {
 
 /// The draft of joined kernels, with layouts and halos.
 pub fn draft(shape: &str, layers: &str) -> Draft {
+    draft_on(&Machine::PORTABLE, shape, layers)
+}
+
+/// The same for another machine.
+pub fn draft_on(machine: &Machine, shape: &str, layers: &str) -> Draft {
     let mut draft = Draft::new(program(shape, layers, true));
     let common = rows::common_dims(&draft);
-    layout::choose(&mut draft, &common, &Machine::PORTABLE);
-    halo::widen(&mut draft);
+    layout::choose(&mut draft, &common, machine);
+    halo::widen(&mut draft, machine);
     draft
 }
 

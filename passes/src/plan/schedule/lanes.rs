@@ -146,20 +146,22 @@ impl Facts<'_> {
     }
 
     /// The length of the last inner axis of all folds and stores over inner axes, where they share it, it is innermost
-    /// in every fold, and every load of theirs is contiguous along it or the same.
+    /// in every fold, and every load of theirs is contiguous along it or the same. Where nothing is folded, the greatest of
+    /// their lengths: each store goes along its own.
     fn inner_extent(&self, fold_orders: &[SmallVec<[Axis; 6]>]) -> Option<usize> {
         let n_outer = self.kernel.outer.len();
         let folds = self.kernel.folds.iter().enumerate().map(|(i, fold)| (Part::Fold(i), &fold.inner));
         let stores = self.kernel.stores.iter().enumerate().filter(|(_, store)| !store.inner.is_empty());
         let stores = stores.map(|(i, store)| (Part::Store(i), &store.inner));
-        let mut shared = None;
+        let may_differ = self.kernel.folds.is_empty();
+        let mut shared: Option<(Axis, usize)> = None;
         for (part, inner) in folds.chain(stores) {
             let axis = Axis((n_outer + inner.len()).checked_sub(1)? as u32);
             let extent = *inner.last()?;
-            if shared.is_some_and(|known| known != (axis, extent)) {
+            if shared.is_some_and(|known| known.0 != axis || !(may_differ || known.1 == extent)) {
                 return None;
             }
-            shared = Some((axis, extent));
+            shared = Some((axis, shared.map_or(extent, |known| known.1.max(extent))));
             let loads = self.reads.iter().filter(|read| read.part == part);
             let contiguous =
                 loads.clone().all(|read| self.is_loose(read) || matches!(self.stride(read, axis), Some(0 | 1)));

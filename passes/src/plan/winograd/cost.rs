@@ -4,7 +4,8 @@ use super::kernels::{Tooms, image, tiles};
 use super::recognise::Convolution;
 use super::toom::Toom;
 use crate::plan::Machine;
-use crate::plan::layout::HARDLY_FULL;
+use crate::plan::layout::{FEW_CHANNELS, is_row_better};
+use crate::plan::padding::is_worth_leaving_out;
 
 /// One way to compute a convolution.
 #[derive(Clone, Debug)]
@@ -117,13 +118,15 @@ fn direct(convolution: &Convolution, machine: &Machine, other_bytes: u64) -> Way
     let taps: usize = convolution.windows.iter().map(|window| window.tap.1).product();
     let batch: usize = convolution.batch.iter().map(|(_, extent)| extent).product();
     let lanes = vectors(convolution.out.1, machine) * f64::from(machine.vector_lanes);
-    // Vectors go along rows where hardly any channels come out.
     let row = convolution.windows.last().filter(|window| window.step == 1).map_or(0, |window| window.place.1);
-    let out = convolution.out.1 as f64;
-    let lanes = match out <= HARDLY_FULL * lanes && row >= machine.vector_lanes as usize {
-        true => out * vectors(row, machine) * f64::from(machine.vector_lanes) / row as f64,
+    let along_row = is_row_better(convolution.channels.1 < FEW_CHANNELS, convolution.out.1, row, machine);
+    let lanes = match along_row {
+        true => convolution.out.1 as f64 * vectors(row, machine) * f64::from(machine.vector_lanes) / row as f64,
         false => lanes,
     };
+    let n_told = convolution.windows.len() - usize::from(along_row);
+    let inside: f64 = convolution.windows[..n_told].iter().map(|window| window.inside).product();
+    let lanes = if is_worth_leaving_out(inside) { inside * lanes } else { lanes };
     let products = (batch * places * taps * convolution.channels.1) as f64 * lanes;
     let weight_bytes = (4 * taps * convolution.channels.1 * convolution.out.1) as u64;
     let arithmetic = products / (rate(machine) * OF_PEAK);

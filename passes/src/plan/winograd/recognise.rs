@@ -1,5 +1,6 @@
 //! Which kernels are convolutions that Winograd's transforms serve: read off the loops and accesses alone.
 
+use crate::plan::padding::part_inside;
 use fusewright_ir::DType;
 use fusewright_ir::kernel::{
     Affine, Axis, BinaryOp, BufferId, Combine, FoldKind, Index, Kernel, Literal, Program, Scalar, ScalarId,
@@ -47,6 +48,8 @@ pub struct Window {
     pub tap: (Axis, usize),
     /// By how many elements it moves from place to place.
     pub step: usize,
+    /// The part of all its taps at all its places that meet the image, and not what is beyond its edges.
+    pub inside: f64,
 }
 
 impl Window {
@@ -116,7 +119,7 @@ impl<'k> Convolution<'k> {
             windows: SmallVec::new(),
             batch: SmallVec::new(),
         };
-        found.inner_axes()?;
+        found.inner_axes(&program.buffer(image.buffer).dims)?;
         found.outer_axes()?;
         let dims = &program.buffer(weight.buffer).dims;
         let told = |window: &Window| window.step == 1 || found.tells_taps(window, dims);
@@ -140,15 +143,17 @@ impl<'k> Convolution<'k> {
         alone && length == n && form.offset == first
     }
 
-    /// Finds windows and channels among the axes of the fold.
-    fn inner_axes(&mut self) -> Option<()> {
+    /// Finds windows and channels among the axes of the fold; `dims` are those of the image.
+    fn inner_axes(&mut self, dims: &[usize]) -> Option<()> {
         let n_outer = self.kernel.outer.len();
+        let extents = self.kernel.space(&self.kernel.folds[0].inner);
         let mut channels = None;
         for (i, &extent) in self.kernel.folds[0].inner.iter().enumerate().filter(|(_, extent)| **extent != 1) {
             let axis = Axis((n_outer + i) as u32);
-            let mut forms =
-                self.image.at.iter().filter_map(Index::as_affine).filter(|form| form.coefficient(axis) != 0);
-            let (Some(form), None) = (forms.next(), forms.next()) else { return None };
+            let forms =
+                self.image.at.iter().zip(dims).filter_map(|(index, &length)| Some((index.as_affine()?, length)));
+            let mut forms = forms.filter(|(form, _)| form.coefficient(axis) != 0);
+            let (Some((form, length)), None) = (forms.next(), forms.next()) else { return None };
             let others: SmallVec<[(Axis, i64); 2]> =
                 form.terms.iter().copied().filter(|&(other, _)| other != axis && self.extent(other) != 1).collect();
             let place = form.terms.iter().find(|(other, _)| (other.0 as usize) < n_outer).map(|(other, _)| *other);
@@ -161,7 +166,8 @@ impl<'k> Convolution<'k> {
                 {
                     let place = (place, self.kernel.outer[place.0 as usize]);
                     let step = form.coefficient(place.0) as usize;
-                    self.windows.push(Window { place, tap: (axis, extent), step });
+                    let inside = part_inside(form, &extents, length);
+                    self.windows.push(Window { place, tap: (axis, extent), step, inside });
                 }
                 None if others.is_empty() && channels.is_none() => channels = Some((axis, extent)),
                 _ => return None,
