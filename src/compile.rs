@@ -15,9 +15,7 @@ use crate::tune;
 use crate::weights::Weights;
 use std::borrow::Cow;
 use std::io;
-use std::panic::resume_unwind;
 use std::path::PathBuf;
-use std::thread;
 use std::time::{Duration, Instant};
 
 /// How a model is compiled.
@@ -135,54 +133,35 @@ pub(crate) fn executable<'a>(
     parameter: impl Fn(&str) -> Result<Option<Cow<'a, Tensor>>, Diagnostic> + Sync,
     origins: impl Fn(&mut cache::Subject) -> io::Result<()>,
 ) -> Result<(runtime::Executable, Compilation), Error> {
-    let (executable, _, compilation) = made(graph, options, beside, parameter, origins, false)?;
+    let made = made(graph, options, beside, parameter, origins)?;
     runtime::give_back();
-    Ok((executable, compilation))
+    Ok(made)
 }
-
-/// Bytes that the image of a small network's training takes.
-const IMAGE: usize = 64 << 10;
 
 /// As [`executable`], of a graph whose parameters are all state, made and compiled on a thread of its own, which leaves nothing
 /// behind but the result: what the allocator keeps for a thread, pieces between what lives, and a deep stack are as much
-/// memory as the training of a small network. `then` makes something of executable and graph on that thread, too.
+/// memory as the training of a small network. `then` does something with executable and graph on that thread, too.
 ///
 /// # Errors
 /// As [`executable`], and what `graph` and `then` say.
-pub(crate) fn apart<T: Send>(
+pub(crate) fn apart(
     graph: impl FnOnce() -> Result<Graph, Error> + Send,
     options: &Options,
     beside: Option<&Outline>,
-    then: impl FnOnce(&runtime::Executable, &Graph) -> Result<T, Error> + Send,
-) -> Result<(runtime::Executable, Compilation, T), Error> {
-    // Where a vector begins it grows: this one among the memory of the thread that stays.
-    let mut bytes = Vec::with_capacity(IMAGE);
-    let make = |bytes: &mut Vec<u8>| -> Result<_, Error> {
+    then: impl FnOnce(&runtime::Executable, &Graph) -> Result<(), Error> + Send,
+) -> Result<(runtime::Executable, Compilation), Error> {
+    let make = || -> Result<_, Error> {
         let graph = graph()?;
-        let (executable, image, compilation) = made(&graph, options, beside, |_| Ok(None), |_| Ok(()), true)?;
-        let more = then(&executable, &graph)?;
-        // Listings are in no image.
-        let Some(image) = image.filter(|_| !options.listings) else {
-            return Ok((Some(executable), compilation, more));
-        };
-        image.write(&executable, bytes).map_err(|error| Error::Internal(error.to_string()))?;
-        Ok((None, compilation, more))
+        let (executable, compilation) = made(&graph, options, beside, |_| Ok(None), |_| Ok(()))?;
+        then(&executable, &graph)?;
+        Ok((executable, compilation))
     };
-    let made = thread::scope(|scope| {
-        let thread = thread::Builder::new().stack_size(runtime::STACK).spawn_scoped(scope, || make(&mut bytes));
-        let thread = thread.map_err(|error| Error::Internal(format!("no thread to compile on: {error}")))?;
-        thread.join().unwrap_or_else(|panic| resume_unwind(panic))
-    });
-    runtime::give_back_all();
-    let (whole, mut compilation, more) = made?;
-    let executable = match whole {
-        Some(executable) => executable,
-        None => runtime::Executable::read(&mut &bytes[..], bytes.len() as u64)
-            .map_err(|error| Error::Internal(error.to_string()))?,
+    let settle = |(executable, compilation): (runtime::Executable, Compilation)| {
+        let (executable, left) = executable.settled();
+        ((executable, compilation.clone()), (left, compilation))
     };
-    // In memory of this thread.
-    compilation.stages = compilation.stages.clone();
-    Ok((executable, compilation, more))
+    let made = runtime::apart(make, settle);
+    made.map_err(|error| Error::Internal(format!("no thread to compile on: {error}")))?
 }
 
 /// The executable, and an image of it where one is asked for, but where it was in the cache.
@@ -192,8 +171,7 @@ fn made<'a>(
     beside: Option<&Outline>,
     parameter: impl Fn(&str) -> Result<Option<Cow<'a, Tensor>>, Diagnostic> + Sync,
     origins: impl Fn(&mut cache::Subject) -> io::Result<()>,
-    keep_image: bool,
-) -> Result<(runtime::Executable, Option<runtime::Image>, Compilation), Error> {
+) -> Result<(runtime::Executable, Compilation), Error> {
     let begun = Instant::now();
     let entry = || {
         let folder = options.cache.as_ref();
@@ -204,7 +182,7 @@ fn made<'a>(
         let is_enough = !(options.verify || options.listings || options.details || options.dumps);
         if let Some(executable) = is_enough.then(|| place.load()).flatten() {
             let stages = vec![("load", begun.elapsed())];
-            return Ok((executable, None, Compilation { details: None, stages, dumps: Vec::new() }));
+            return Ok((executable, Compilation { details: None, stages, dumps: Vec::new() }));
         }
         place.check_writable()?;
     }
@@ -214,14 +192,14 @@ fn made<'a>(
         // More is known than before.
         place = entry()?;
     }
-    let (executable, image) = timed(&mut compilation.stages, "generate", || match keep_image || place.is_some() {
+    let (executable, image) = timed(&mut compilation.stages, "generate", || match place.is_some() {
         false => Ok((runtime::Executable::with_source(plan, settings, parameter)?, None)),
         true => runtime::Executable::with_image(plan, settings, parameter).map(|(made, image)| (made, Some(image))),
     })?;
     if let (Some(place), Some(image)) = (&place, &image) {
         timed(&mut compilation.stages, "keep", || place.keep(&executable, image))?;
     }
-    Ok((executable, image, compilation))
+    Ok((executable, compilation))
 }
 
 /// The kernels and the plan of a graph without symbols; its state, if any, lies as in the plan `beside` it.

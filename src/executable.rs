@@ -245,7 +245,7 @@ impl Session {
 
     fn ports(&self, ports: &[crate::ir::plan::Port]) -> Vec<(String, TensorType)> {
         let plan = self.planned.executable.plan();
-        ports.iter().map(|port| (port.name.clone(), plan.port_type(port))).collect()
+        ports.iter().map(|port| (port.name.to_string(), plan.port_type(port))).collect()
     }
 }
 

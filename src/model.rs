@@ -49,6 +49,16 @@ impl Model {
         Model { definition, folder }.checked()
     }
 
+    /// The same with a definition of its own.
+    pub(crate) fn copied(&self) -> Model {
+        Model { definition: Arc::new(self.definition().clone()), folder: self.folder.clone() }
+    }
+
+    /// The definition, for a recipe that has it, too.
+    pub(crate) fn shared(&self) -> Arc<ir::Model> {
+        self.definition.clone()
+    }
+
     /// Holds the gradients that the text asks for to what is known of the graph.
     fn checked(self) -> Result<Model, Error> {
         let Model { definition, .. } = &self;

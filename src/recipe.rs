@@ -10,12 +10,14 @@ use crate::ir::recipe::{Network, Source};
 use crate::ir::{self, Bindings, DType, Diagnostic, Diagnostics, Dim, Graph, TensorType};
 use crate::model::Model;
 use crate::passes::train::{self, StepOptions, Training};
+use crate::runtime;
 use std::path::{Path, PathBuf};
 
 /// How a network is trained, and the network.
 #[derive(Clone, Debug)]
 pub struct Recipe {
-    definition: ir::recipe::Recipe,
+    /// It is long, and goes from hand to hand.
+    definition: Box<ir::recipe::Recipe>,
     model: Model,
     /// The folder that the paths of the file are relative to.
     folder: Option<PathBuf>,
@@ -36,9 +38,11 @@ impl Recipe {
     /// Where a file cannot be read, and all faults of its text, each at its place.
     pub fn load(path: impl AsRef<Path>) -> Result<Recipe, Error> {
         let path = path.as_ref();
-        let text = files::read_text(path)?;
-        let folder = path.parent().unwrap_or(Path::new("")).to_path_buf();
-        Recipe::read(&path.display().to_string(), &text, Some(folder))
+        Recipe::apart(|| {
+            let text = files::read_text(path)?;
+            let folder = path.parent().unwrap_or(Path::new("")).to_path_buf();
+            Recipe::read(&path.display().to_string(), &text, Some(folder))
+        })
     }
 
     /// The training that a text in RON describes. Files that it names are not found.
@@ -46,12 +50,28 @@ impl Recipe {
     /// # Errors
     /// All faults of the text, each at its place.
     pub fn parse(text: &str) -> Result<Recipe, Error> {
-        Recipe::read("training", text, None)
+        Recipe::apart(|| Recipe::read("training", text, None))
+    }
+
+    /// A recipe that is read on a thread of its own: what that takes beside is as much memory as a small network's training.
+    fn apart(read: impl FnOnce() -> Result<Recipe, Error> + Send) -> Result<Recipe, Error> {
+        let read = runtime::apart(read, |recipe| (recipe.copied(), recipe));
+        read.map_err(|error| Error::Internal(format!("no thread to read on: {error}")))?
+    }
+
+    /// The same in memory of this thread, but for lengths with symbols and for constants.
+    fn copied(&self) -> Recipe {
+        let Recipe { mut definition, model, folder } = self.clone();
+        let model = model.copied();
+        if let Network::Inline(own) = &mut definition.model {
+            *own = model.shared();
+        }
+        Recipe { definition, model, folder }
     }
 
     fn read(name: &str, text: &str, folder: Option<PathBuf>) -> Result<Recipe, Error> {
         let fault = |faults| Error::in_text(name, text, faults);
-        let definition = ir::recipe::Recipe::parse(name, text).map_err(fault)?;
+        let definition = Box::new(ir::recipe::Recipe::parse(name, text).map_err(fault)?);
         let model = match &definition.model {
             Network::Inline(model) => Model::of(model.clone(), folder.clone())?,
             Network::File(file) => {
@@ -233,7 +253,7 @@ impl Recipe {
     /// Symbols without a value; where the loss does not fit the network, or a layer cannot be trained.
     pub fn step(&self, sizes: &Bindings, options: &StepOptions) -> Result<Graph, Error> {
         let model = self.model.bind(sizes)?;
-        let step = train::step(model.graph().clone(), &Training::from(&self.definition), options);
+        let step = train::step(model.graph().clone(), &Training::from(&*self.definition), options);
         step.map_err(|faults| self.step_fault(faults))
     }
 
@@ -267,7 +287,7 @@ impl Recipe {
     /// As [`Recipe::step`].
     pub fn evaluation(&self, sizes: &Bindings) -> Result<Graph, Error> {
         let model = self.model.bind(sizes)?;
-        let Training { objective, metrics, .. } = Training::from(&self.definition);
+        let Training { objective, metrics, .. } = Training::from(&*self.definition);
         train::evaluation(model.graph().clone(), objective, metrics).map_err(|faults| self.step_fault(faults))
     }
 
@@ -297,8 +317,8 @@ impl Recipe {
         let title = named.map_or("it is not clear which output the loss is of".to_string(), |name| {
             format!("the network has no output `{name}`")
         });
-        let place = self.definition.place(&["output"]).or(self.definition.objective.span.clone());
         let fault = || {
+            let place = self.definition.place(&["output"]).or(self.definition.objective.span.clone());
             let fault = Diagnostic::new(title).at(place).found(format!("the outputs {}", names.join(", ")));
             self.fault(fault.expected("the name of an output").help("write `output: \"NAME\"`"))
         };

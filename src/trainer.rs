@@ -189,20 +189,19 @@ impl Trainer {
                 return Err(fault.found(n.to_string()).help(help).into());
             }
         }
-        let weights = match options.weights.take() {
-            Some(weights) => weights.fit(recipe.model().graph())?,
-            None => Weights::initialized(recipe.model().graph(), definition.seed),
-        };
+        let given = options.weights.take().map(|weights| weights.fit(recipe.model().graph())).transpose()?;
         let length = StepOptions { steps_per_epoch, total_steps };
-        let initial = |executable: &runtime::Executable, graph: &Graph| initial(&recipe, executable, graph, &weights);
-        let (first, (memory, rest)) = Running::new(&recipe, Kind::Step, &sizes, &length, &options, None, initial)?;
+        let mut state = None;
+        let initial = |executable: &runtime::Executable, graph: &Graph| {
+            state = Some(initial(&recipe, executable, graph, given)?);
+            Ok(())
+        };
+        let first = Running::new(&recipe, Kind::Step, &sizes, &length, &options, None, initial)?;
+        let (memory, rest) = state.expect("it was made with the plan");
         let state = State::with_memory(first.session.executable().plan(), memory);
         let target = definition.objective.target.as_str();
         let input = first.inputs.iter().map(|(name, _)| name.as_str()).find(|name| *name != target).unwrap_or(target);
         let names = [input.into(), target.into()];
-        // The initial parameters: the state has them now.
-        drop(weights);
-        runtime::give_back();
         let (running, batches, current) = (vec![first], Vec::new(), Current::default());
         let history = Vec::new();
         let mut trainer =
@@ -455,7 +454,7 @@ impl Trainer {
                 let sizes = self.sizes_of(inputs);
                 let Trainer { recipe, length, options, .. } = &*self;
                 let beside = Some(self.plan());
-                let (running, ()) = Running::new(recipe, kind, &sizes, length, options, beside, |_, _| Ok(()))?;
+                let running = Running::new(recipe, kind, &sizes, length, options, beside, |_, _| Ok(()))?;
                 check_inputs("training", &running.inputs, inputs)?;
                 self.running.push(running);
                 self.running.len() - 1
@@ -569,19 +568,20 @@ impl Batch {
 const COUNTER: &str = "step";
 const MOST_STEPS: u64 = i32::MAX as u64;
 
-/// The memory of the state as a training begins, and the network's parameters that are not in it: those of `weights`, the rest
-/// as the step's graph says.
+/// The memory of the state as a training begins, and the network's parameters that are not in it: those that are given, the rest as
+/// the step's graph says.
 fn initial(
     recipe: &Recipe,
     executable: &runtime::Executable,
     graph: &Graph,
-    weights: &Weights,
+    given: Option<Weights>,
 ) -> Result<(AlignedBytes, BTreeMap<String, Tensor>), Error> {
+    let seed = recipe.definition().seed;
+    let weights = given.unwrap_or_else(|| Weights::initialized(recipe.model().graph(), seed));
     let (mut state, mut rest) = (State::new(executable.plan()), BTreeMap::new());
     for (name, parameter) in crate::weights::parameters(graph) {
         let dims = parameter.ty.dims().expect("steps have sizes");
         let given = weights.get(name)?;
-        let seed = recipe.definition().seed;
         let tensor = given.map_or_else(|| initialize(parameter, &dims, name, seed), |given| given.into_owned());
         // What no kernel of the step touches is not in its plan.
         if state.names().any(|(known, ..)| known == name) {
@@ -594,16 +594,16 @@ fn initial(
 }
 
 impl Running {
-    /// The plan of a recipe's step or evaluation, and what `then` makes of its executable and graph.
-    fn new<T: Send>(
+    /// The plan of a recipe's step or evaluation; `then` does something with its executable and graph before the latter is dropped.
+    fn new(
         recipe: &Recipe,
         kind: Kind,
         sizes: &Bindings,
         length: &StepOptions,
         options: &Options,
         beside: Option<&Outline>,
-        then: impl FnOnce(&runtime::Executable, &Graph) -> Result<T, Error> + Send,
-    ) -> Result<(Running, T), Error> {
+        then: impl FnOnce(&runtime::Executable, &Graph) -> Result<(), Error> + Send,
+    ) -> Result<Running, Error> {
         let mut differentiate = Duration::ZERO;
         let graph = || {
             let begun = Instant::now();
@@ -614,16 +614,16 @@ impl Running {
             differentiate = begun.elapsed();
             graph
         };
-        let (executable, mut compilation, more) = compile::apart(graph, options, beside, then)?;
+        let (executable, mut compilation) = compile::apart(graph, options, beside, then)?;
         check_memory(&executable, options.threads)?;
         let executable = Arc::new(executable);
         compilation.stages.insert(0, ("differentiate", differentiate));
         let plan = executable.plan();
-        let inputs = plan.inputs.iter().map(|port| (port.name.clone(), plan.port_type(port))).collect();
-        let results = plan.outputs.iter().map(|port| port.name.clone()).collect();
+        let inputs = plan.inputs.iter().map(|port| (port.name.to_string(), plan.port_type(port))).collect();
+        let results = plan.outputs.iter().map(|port| port.name.to_string()).collect();
         let threads = Threads { spin: Duration::from_micros(options.spin), ..Threads::new(options.threads) };
         let session = runtime::Session::with_threads(executable.clone(), threads);
-        Ok((Running { kind, session, compilation, inputs, results }, more))
+        Ok(Running { kind, session, compilation, inputs, results })
     }
 
     /// Whether these are its inputs.

@@ -141,7 +141,7 @@ impl Subject {
             PlanOptions { ways, constant_limit: None, memory_limit: None, ..plan_options(options, Ways::new()) };
         let plan = plan(question.program.clone(), &planning).expect("there is no memory limit");
         let all = |ports: &[Port]| -> Vec<(String, Tensor)> {
-            ports.iter().map(|port| (port.name.clone(), random(&plan, &port.name, port.buffer))).collect()
+            ports.iter().map(|port| (port.name.to_string(), random(&plan, &port.name, port.buffer))).collect()
         };
         let (parameters, inputs, outputs) = (all(&plan.parameters), all(&plan.inputs), all(&plan.outputs));
         let settings = Settings { isa: options.isa, verify: options.verify, listings: false };

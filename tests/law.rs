@@ -182,7 +182,7 @@ fn the_plans_of_a_network_share_its_state() {
             let plan = plan_beside(program, &options, first.as_ref()).expect("no limit is stated");
             assert_eq!(verify(&plan), Ok(()), "seed {seed}\n{plan}");
             let layouts = |plan: &Outline| -> BTreeMap<String, Layout> {
-                let layout = |state: &State| (state.name.clone(), plan.buffer(state.buffer).layout.clone());
+                let layout = |state: &State| (state.name.to_string(), plan.buffer(state.buffer).layout.clone());
                 plan.states.iter().map(layout).collect()
             };
             let Some(first) = &first else {

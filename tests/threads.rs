@@ -191,7 +191,7 @@ fn a_shared_run_can_be_cancelled() {
 fn a_wrong_index_is_told_wherever_it_is_found() {
     const N: usize = 4096;
     let buffer = |name: &str, dtype, n, place| PlannedBuffer {
-        name: name.to_string(),
+        name: name.into(),
         dtype,
         dims: vec![n],
         layout: Layout::row_major(1),
@@ -205,7 +205,7 @@ fn a_wrong_index_is_told_wherever_it_is_found() {
     k.store(&operand(2, DType::F32, N), [i], value);
     let kernel = k.finish();
     let schedule = Schedule::plain(&kernel);
-    let port = |name: &str, id, n| Port { name: name.to_string(), buffer: BufferId(id), dims: vec![n] };
+    let port = |name: &str, id, n| Port { name: name.into(), buffer: BufferId(id), dims: vec![n] };
     let plan = Plan {
         buffers: vec![
             buffer("x", DType::F32, 10, Place::Input(0)),

@@ -22,7 +22,7 @@ fn output(executable: &Executable) -> Tensor {
 
 fn kernels(executable: &Executable) -> Vec<String> {
     let planned = executable.planned(&bindings([])).unwrap();
-    planned.executable.plan().steps.iter().map(|step| step.about.clone()).collect()
+    planned.executable.plan().steps.iter().map(|step| step.about.to_string()).collect()
 }
 
 #[test]

@@ -14,6 +14,7 @@ pub use verify::verify;
 
 use crate::kernel::{Axis, BufferId, Kernel, Literal};
 use crate::tensor::{DType, Tensor, TensorType};
+use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use std::collections::{BTreeMap, BTreeSet};
@@ -62,7 +63,7 @@ pub type Outline = Plan<Label>;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Port {
     /// The name.
-    pub name: String,
+    pub name: CompactString,
     /// The buffer. It may have one axis where users see several neighbours.
     pub buffer: BufferId,
     /// The axes as users see them.
@@ -74,7 +75,7 @@ pub struct Port {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct State {
     /// The name of the parameter.
-    pub name: String,
+    pub name: CompactString,
     /// What kernels read: the value that it has before the run.
     pub buffer: BufferId,
     /// What takes its place in the same memory, where the plan updates it. It is written after all reads of the old value, or
@@ -99,9 +100,9 @@ pub struct Step {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Label {
     /// The graph nodes it computes.
-    pub nodes: Vec<String>,
+    pub nodes: SmallVec<[CompactString; 1]>,
     /// Their operations: `Conv2d Relu`.
-    pub about: String,
+    pub about: CompactString,
     /// The scalar operations of a run: [`Kernel::operations`].
     pub operations: u64,
 }
@@ -120,7 +121,7 @@ pub struct Band {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PlannedBuffer {
     /// The name of the value, for people.
-    pub name: String,
+    pub name: CompactString,
     /// The type of the elements.
     pub dtype: DType,
     /// The logical axes.
@@ -169,7 +170,7 @@ pub struct Layout {
     /// The logical axes, outermost first.
     pub order: SmallVec<[u8; 6]>,
     /// Elements kept before and behind each logical axis, all of `halo_value`; empty for none.
-    pub halo: SmallVec<[(u32, u32); 6]>,
+    pub halo: Vec<(u32, u32)>,
     /// What loads beyond the edges find in the halo.
     pub halo_value: Option<Literal>,
     /// One axis cut into blocks whose lanes lie innermost; its length is padded up to whole blocks.
@@ -188,7 +189,7 @@ pub struct Block {
 impl Layout {
     /// The order that users see.
     pub fn row_major(rank: usize) -> Layout {
-        Layout { order: (0..rank as u8).collect(), halo: SmallVec::new(), halo_value: None, block: None }
+        Layout { order: (0..rank as u8).collect(), halo: Vec::new(), halo_value: None, block: None }
     }
 
     /// Whether it is the plain order that users see.
@@ -386,8 +387,8 @@ impl Plan {
             State { name: state.name.clone(), buffer, next }
         };
         let label = |step: &Step| Label {
-            nodes: step.nodes.clone(),
-            about: step.about.clone(),
+            nodes: step.nodes.iter().map(CompactString::from).collect(),
+            about: step.about.as_str().into(),
             operations: step.kernel.operations(),
         };
         let placed = |buffer: &PlannedBuffer| match buffer.place {

@@ -49,12 +49,12 @@ impl JITMemoryProvider for CodeMemory {
 }
 
 /// The code of an executable. Its pages are never writable and executable at once.
-pub struct Code(CodeMemory);
+pub struct Code(Mutex<ArenaMemoryProvider>);
 
 impl Code {
     /// The code of a module that has all definitions finalized, in its memory, and the functions of these ids, which were emitted
     /// with the signature of `Nest`. They are valid while the code lives.
-    pub fn new(module: &JITModule, memory: CodeMemory, nests: impl Iterator<Item = FuncId>) -> (Code, Vec<Entry>) {
+    pub fn new(module: JITModule, memory: CodeMemory, nests: impl Iterator<Item = FuncId>) -> (Code, Vec<Entry>) {
         let entry = |id| {
             let address = module.get_finalized_function(id);
             // SAFETY: code generation gives every nest this signature and the host's C calling convention; what is read from
@@ -62,15 +62,18 @@ impl Code {
             Entry(unsafe { std::mem::transmute::<*const u8, Nest>(address) })
         };
         let entries = nests.map(entry).collect();
+        // It holds the memory, too.
+        drop(module);
+        let memory = Arc::into_inner(memory.0).expect("the module is gone");
         (Code(memory), entries)
     }
 }
 
 impl Drop for Code {
     fn drop(&mut self) {
-        // SAFETY: the module is gone, or never used again; entries are only called by sessions, which hold the executable that
-        // holds `self`.
-        unsafe { self.0.free_memory() }
+        let memory = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: the module is gone; entries are only called by sessions, which hold the executable that holds `self`.
+        unsafe { JITMemoryProvider::free_memory(memory) }
     }
 }
 

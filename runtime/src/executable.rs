@@ -20,17 +20,17 @@ use std::thread;
 
 /// Machine code and constants: shared by any number of sessions on any number of threads.
 pub struct Executable {
-    pub(crate) plan: Outline,
+    pub(crate) plan: Box<Outline>,
     pub(crate) steps: Vec<CompiledStep>,
     pub(crate) constants: AlignedBytes,
     pub(crate) code_bytes: usize,
     pub(crate) listings: Vec<Listing>,
     // Dropped last: entries point into it.
-    pub(crate) _code: Code,
+    pub(crate) code: Code,
 }
 
 /// One step as the runtime runs it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct CompiledStep {
     pub entry: Entry,
     /// The buffers in the order of the nest's slots.
@@ -133,6 +133,14 @@ impl Executable {
         Ok((executable, image.expect("it was asked for")))
     }
 
+    /// The same with its tables in memory of the calling thread, and those that it had, to be dropped by another.
+    pub fn settled(self) -> (Executable, impl Send) {
+        let Executable { plan, steps, constants, code_bytes, listings, code } = self;
+        let (own_plan, own_steps, own_listings) = (plan.clone(), steps.clone(), listings.clone());
+        let own = Executable { plan: own_plan, steps: own_steps, constants, code_bytes, listings: own_listings, code };
+        (own, (plan, steps, listings))
+    }
+
     /// The plan it was made from, without the loops.
     pub fn plan(&self) -> &Outline {
         &self.plan
@@ -181,7 +189,7 @@ fn make<'a>(
     listings.extend(own);
     let (outline, numbers) = plan.outline();
     steps.iter_mut().flat_map(|step| &mut step.buffers).for_each(|buffer| *buffer = numbers[buffer]);
-    Ok((Executable { plan: outline, steps, constants, code_bytes, listings, _code: code }, image))
+    Ok((Executable { plan: outline.into(), steps, constants, code_bytes, listings, code }, image))
 }
 
 /// Constants of so many bytes take longer to make than a thread.
@@ -300,7 +308,7 @@ fn checked<'a>(plan: &Plan, port: &Port, tensor: Option<Cow<'a, Tensor>>) -> Res
         }
         Some(tensor) => return Ok(tensor),
     };
-    Err(CompileError::Parameter { name: port.name.clone(), problem })
+    Err(CompileError::Parameter { name: port.name.to_string(), problem })
 }
 
 const _: () = assert!(ALIGNMENT.is_power_of_two());

@@ -125,7 +125,7 @@ fn assembled(body: &[u8], constants: AlignedBytes) -> Result<Executable, String>
     let (code, entries) = image.load(nests.into_iter())?;
     let compiled = |(step, entry): (StepImage, _)| CompiledStep { entry, buffers: step.buffers, cut: step.cut };
     let steps = steps.into_iter().zip(entries).map(compiled).collect();
-    Ok(Executable { plan, steps, constants, code_bytes, listings: Vec::new(), _code: code })
+    Ok(Executable { plan: plan.into(), steps, constants, code_bytes, listings: Vec::new(), code })
 }
 
 /// Whether a step can use a buffer. Scratch is for bands.
@@ -188,10 +188,10 @@ mod tests {
         let places = [Place::Input(0), Place::Literal(64, numbers), Place::Output(0)];
         let buffers = [x, w, y].into_iter().zip(places).map(|(operand, place)| {
             let layout = Layout::row_major(operand.dims.len());
-            PlannedBuffer { name: String::new(), dtype: operand.dtype, dims: operand.dims, layout, place }
+            PlannedBuffer { name: "".into(), dtype: operand.dtype, dims: operand.dims, layout, place }
         });
         let port = |name: &str, buffer: u32, dims: &[usize]| Port {
-            name: name.to_string(),
+            name: name.into(),
             buffer: BufferId(buffer),
             dims: dims.to_vec(),
         };
@@ -262,7 +262,7 @@ mod tests {
         let body = |spoil: Spoil| {
             let step =
                 StepImage { nest: 0, buffers: executable.steps[0].buffers.clone(), cut: executable.steps[0].cut };
-            let mut parts = (executable.plan.clone(), image.code.clone(), vec![step]);
+            let mut parts = ((*executable.plan).clone(), image.code.clone(), vec![step]);
             spoil(&mut parts);
             postcard::to_allocvec(&parts).unwrap()
         };

@@ -3,8 +3,10 @@
 use fusewright_ir::tensor::Data;
 use memmap2::{MmapMut, MmapRaw};
 use std::alloc::{Layout, handle_alloc_error};
+use std::io;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 use std::mem::MaybeUninit;
+use std::panic::resume_unwind;
 use std::thread;
 
 /// Every buffer begins at a multiple of this: the width of a cache line and of the widest vector.
@@ -92,24 +94,57 @@ pub fn give_back() {
 /// glibc keeps of the stacks of threads that have ended, 40 MiB, is given back whole.
 pub const STACK: usize = 64 << 20;
 
+/// What `make` gives on a thread of its own, settled in memory of this one by `settle`, which also says what is left. Nothing else that
+/// it took stays: what the allocator keeps for a thread, pieces between what lives, and a deep stack are as much memory as the training
+/// of a small network.
+///
+/// # Errors
+/// Where the system has no thread.
+pub fn apart<T: Send, E: Send, U, L: Send>(
+    make: impl FnOnce() -> Result<T, E> + Send,
+    settle: impl FnOnce(T) -> (U, L),
+) -> io::Result<Result<U, E>> {
+    // By reference: what is handed to a thread or back lies on the heap until then.
+    let mut made = None;
+    elsewhere(|| made = Some(make()))?;
+    let settled = made.expect("the thread has ended").map(|made| {
+        let (settled, left) = settle(made);
+        // Dropped here, it would be kept for this thread. Without another all is the same with more memory.
+        let mut left = Some(left);
+        let _ = elsewhere(|| left = None);
+        settled
+    });
+    give_back_all();
+    Ok(settled)
+}
+
+/// Does something on a thread of its own, which has ended then.
+fn elsewhere(work: impl FnOnce() + Send) -> io::Result<()> {
+    thread::scope(|scope| {
+        let thread = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, work)?;
+        thread.join().unwrap_or_else(|panic| resume_unwind(panic));
+        Ok(())
+    })
+}
+
 /// As [`give_back`], and what threads that have ended have left with the allocator: also what is free behind all that it holds, which
 /// `malloc_trim` leaves, 128 KiB or more. That is done by a further thread, to which the allocator hands it.
 pub fn give_back_all() {
-    let thread = thread::Builder::new().stack_size(STACK).spawn(give_back_ends);
+    // What is free becomes whole: a thread takes small pieces of several pages for itself as it begins.
+    give_back();
     // Without a thread all is the same with more memory.
-    let _ = thread.map(thread::JoinHandle::join);
+    let _ = elsewhere(give_back_ends);
 }
 
 fn give_back_ends() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
-        /// Less than what glibc asks the system for by itself, so that it comes from behind the last block, in the end.
-        const BLOCK: usize = 120 << 10;
         /// Of so many that were never touched the last is behind all that was.
         const UNTOUCHED: usize = 32;
         /// 240 MiB.
         const MOST: usize = 2048;
-        let mut blocks: Vec<Vec<u8>> = Vec::new();
+        // Nothing small, which would stay with this thread when all else is given back.
+        let mut blocks: Vec<Vec<u8>> = Vec::with_capacity(MOST);
         let mut untouched = 0;
         while untouched < UNTOUCHED && blocks.len() < MOST {
             let mut block = Vec::new();
@@ -127,15 +162,20 @@ fn give_back_ends() {
     }
 }
 
+/// Less than what glibc asks the system for by itself, so that it comes from behind the last block, in the end.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const BLOCK: usize = 120 << 10;
+
 /// Whether some whole page of a block is in memory.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn is_touched(block: &[MaybeUninit<u8>]) -> bool {
     const PAGE: usize = 4096;
     let shift = block.as_ptr().align_offset(PAGE);
-    let mut pages = vec![0u8; block.len().saturating_sub(shift) / PAGE];
+    let mut pages = [0u8; BLOCK / PAGE];
+    let n_pages = (block.len().saturating_sub(shift) / PAGE).min(pages.len());
     let begin = block.as_ptr().wrapping_add(shift).cast_mut().cast();
     // SAFETY: it writes a byte for each page, and fewer where pages are larger.
-    let status = unsafe { libc::mincore(begin, pages.len() * PAGE, pages.as_mut_ptr()) };
+    let status = unsafe { libc::mincore(begin, n_pages * PAGE, pages.as_mut_ptr()) };
     status == 0 && pages.iter().any(|page| page & 1 == 1)
 }
 

@@ -1,8 +1,7 @@
 //! Running an executable: one arena, any number of runs, no allocation in any of them.
 
-use crate::code::Entry;
 use crate::cut::{Cut, Shares};
-use crate::executable::Executable;
+use crate::executable::{CompiledStep, Executable};
 use crate::float_mode::Flushing;
 use crate::memory::{ALIGNMENT, AlignedBytes};
 use crate::pool::{self, Team};
@@ -81,8 +80,9 @@ pub struct Session {
 struct Prepared {
     /// Which of the plan's steps.
     steps: Range<usize>,
-    /// For each thread, and for each step, its buffers among the session's pointers. Threads differ in their scratch.
-    buffers: Vec<Vec<Range<usize>>>,
+    /// Where its buffers are among the session's pointers: those of all steps one behind the other, and so for each thread where
+    /// there are several steps: threads differ in their scratch.
+    first: usize,
     cut: Cut,
     /// Whether all steps run at one position before any runs at the next.
     is_band: bool,
@@ -145,42 +145,24 @@ impl Session {
         let plan = executable.plan();
         let most = threads.most.clamp(1, Threads::MOST);
         let arena = AlignedBytes::zeroed(plan.arena_bytes as usize);
-        let (mut pointers, mut given, mut kept, mut steps) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let units = plan.units();
+        let n_buffers = executable.steps.iter().map(|step| step.buffers.len()).sum();
+        let (mut pointers, mut given, mut kept) = (Vec::with_capacity(n_buffers), Vec::new(), Vec::new());
+        let mut steps = Vec::with_capacity(units.len());
         let mut shared_cost = Duration::ZERO;
         let scratch_bytes = (plan.scratch_bytes as usize).next_multiple_of(ALIGNMENT);
         let scratch = AlignedBytes::zeroed(scratch_bytes * most);
-        let mut point = |buffers: &[BufferId], thread: usize| -> Range<usize> {
-            let first = pointers.len();
-            for &id in buffers {
-                let at = pointers.len();
-                pointers.push(match plan.buffer(id).place {
-                    Place::Arena(offset) => arena.as_mut_ptr().wrapping_add(offset as usize),
-                    Place::Scratch(offset) => {
-                        scratch.as_mut_ptr().wrapping_add(thread * scratch_bytes + offset as usize)
-                    }
-                    Place::Constant(offset) | Place::Literal(offset, _) => {
-                        executable.constants.as_mut_ptr().wrapping_add(offset as usize)
-                    }
-                    Place::State(i) => {
-                        kept.push((at, i));
-                        std::ptr::null_mut()
-                    }
-                    Place::Input(i) => {
-                        given.push((at, Given::Input(i)));
-                        std::ptr::null_mut()
-                    }
-                    Place::Output(i) => {
-                        given.push((at, Given::Output(i)));
-                        std::ptr::null_mut()
-                    }
-                    Place::Parameter(_) | Place::Unused => {
-                        unreachable!("verified: steps use placed buffers only")
-                    }
-                });
+        let point = |id: BufferId, thread: usize| match plan.buffer(id).place {
+            Place::Arena(offset) => arena.as_mut_ptr().wrapping_add(offset as usize),
+            Place::Scratch(offset) => scratch.as_mut_ptr().wrapping_add(thread * scratch_bytes + offset as usize),
+            Place::Constant(offset) | Place::Literal(offset, _) => {
+                executable.constants.as_mut_ptr().wrapping_add(offset as usize)
             }
-            first..pointers.len()
+            // Set by each run.
+            Place::State(_) | Place::Input(_) | Place::Output(_) => std::ptr::null_mut(),
+            Place::Parameter(_) | Place::Unused => unreachable!("verified: steps use placed buffers only"),
         };
-        for (range, positions) in plan.units() {
+        for (range, positions) in units {
             let compiled = &executable.steps[range.clone()];
             let cut = match positions {
                 Some(positions) => Cut::of_band(positions, compiled.iter().map(|step| step.cut.cost()).sum()),
@@ -193,9 +175,19 @@ impl Session {
             let units = units.map(|units| (units, cut.grain(units)));
             let is_band = positions.is_some();
             let users = if is_band { most } else { 1 };
-            let buffers =
-                (0..users).map(|thread| compiled.iter().map(|step| point(&step.buffers, thread)).collect()).collect();
-            steps.push(Prepared { steps: range, buffers, cut, is_band, units });
+            let first = pointers.len();
+            for thread in 0..users {
+                for &id in compiled.iter().flat_map(|step| &step.buffers) {
+                    match plan.buffer(id).place {
+                        Place::State(i) => kept.push((pointers.len(), i)),
+                        Place::Input(i) => given.push((pointers.len(), Given::Input(i))),
+                        Place::Output(i) => given.push((pointers.len(), Given::Output(i))),
+                        _ => {}
+                    }
+                    pointers.push(point(id, thread));
+                }
+            }
+            steps.push(Prepared { steps: range, first, cut, is_band, units });
         }
         if steps.iter().any(|step| step.units.is_some()) {
             pool::hire(most - 1);
@@ -274,7 +266,7 @@ impl Session {
     ) -> Result<(), RunError> {
         if let Some(state) = self.executable.plan().states.first() {
             let problem = "is missing: the run needs the state that it works on".to_string();
-            return Err(RunError::State(StateError { name: state.name.clone(), problem }));
+            return Err(RunError::State(StateError { name: state.name.to_string(), problem }));
         }
         self.run_here(inputs, outputs, times)
     }
@@ -343,9 +335,8 @@ impl Session {
                 _ => call.part(0, prepared.cut.whole()),
             };
             if status != 0 {
-                return Err(RunError::Index {
-                    nodes: self.executable.plan().steps[prepared.steps.start].nodes.clone(),
-                });
+                let nodes = &self.executable.plan().steps[prepared.steps.start].nodes;
+                return Err(RunError::Index { nodes: nodes.iter().map(ToString::to_string).collect() });
             }
             if let Some(start) = start {
                 self.note(prepared, start.elapsed(), times);
@@ -394,30 +385,35 @@ unsafe impl Sync for Call<'_> {}
 impl Call<'_> {
     /// Runs a part of the step. A thread has a number of its own in a run.
     fn part(&self, thread: usize, points: Range<usize>) -> u32 {
-        let Prepared { steps, buffers, is_band, .. } = self.prepared;
+        let Prepared { steps, first, is_band, .. } = self.prepared;
         let compiled = &self.session.executable.steps[steps.clone()];
+        let pointers = &self.session.pointers[*first..];
         if !is_band {
-            return self.call(thread, compiled[0].entry, &buffers[0][0], points);
+            return self.call(thread, &compiled[0], pointers, points);
         }
+        let of_a_thread: usize = compiled.iter().map(|step| step.buffers.len()).sum();
         let mut status = 0;
         for position in points {
-            for (step, buffers) in compiled.iter().zip(&buffers[thread]) {
-                status |= self.call(thread, step.entry, buffers, position..position + 1);
+            let mut pointers = &pointers[thread * of_a_thread..];
+            for step in compiled {
+                status |= self.call(thread, step, pointers, position..position + 1);
+                pointers = &pointers[step.buffers.len()..];
             }
         }
         status
     }
 
-    fn call(&self, thread: usize, entry: Entry, buffers: &Range<usize>, points: Range<usize>) -> u32 {
+    /// Runs a part of a step, whose buffers are the first of `pointers`.
+    fn call(&self, thread: usize, step: &CompiledStep, pointers: &[*mut u8], points: Range<usize>) -> u32 {
         let scratch = self.session.scratch_of(thread);
-        let pointers = &self.session.pointers[buffers.clone()];
+        let pointers = &pointers[..step.buffers.len()];
         // SAFETY: the pointers are those of the step's buffers in slot order. Inputs and outputs were checked to have the
         // planned type and length and are borrowed for the whole run; arena, scratch and constants hold the bytes of the
         // plan, which was verified to keep live buffers apart, now or before it was written to what it was read from; state
         // is that of the plan by name and layout, and borrowed for the whole run; constants and inputs are never written by
         // steps; scratch is the thread's own, and holds what the plan says. The session holds the executable, and so the code,
         // and waits for all that take part in the step.
-        unsafe { entry.call(pointers, scratch, points) }
+        unsafe { step.entry.call(pointers, scratch, points) }
     }
 }
 
@@ -432,5 +428,5 @@ fn check(plan: &Outline, port: &Port, dtype: fusewright_ir::DType, len: usize) -
 }
 
 fn wrong(port: &Port, problem: &str) -> RunError {
-    RunError::Port { name: port.name.clone(), problem: problem.to_string() }
+    RunError::Port { name: port.name.to_string(), problem: problem.to_string() }
 }

@@ -1,9 +1,9 @@
 //! The memory of what is trained: it stays from run to run, and every plan of a network finds it as it lies.
 
 use crate::memory::{ALIGNMENT, AlignedBytes};
+use compact_str::CompactString;
 use fusewright_ir::plan::{Layout, Outline};
 use fusewright_ir::tensor::{DType, Data, Tensor};
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Debug)]
 pub struct State {
     bytes: AlignedBytes,
-    slots: BTreeMap<String, Slot>,
+    /// By name, ascending.
+    slots: Vec<Slot>,
     /// One of its own in this process: what sessions have pointed to is known by it.
     number: u64,
 }
@@ -19,6 +20,7 @@ pub struct State {
 /// A tensor of the state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Slot {
+    name: CompactString,
     offset: usize,
     dtype: DType,
     dims: Vec<usize>,
@@ -61,13 +63,14 @@ impl State {
 
     fn within(plan: &Outline, memory: impl FnOnce(usize) -> AlignedBytes) -> State {
         static NUMBERS: AtomicU64 = AtomicU64::new(0);
-        let (mut slots, mut offset) = (BTreeMap::new(), 0);
+        let (mut slots, mut offset) = (Vec::with_capacity(plan.states.len()), 0);
         for state in &plan.states {
             let buffer = plan.buffer(state.buffer);
             let (dims, layout) = (buffer.dims.clone(), buffer.layout.clone());
-            slots.insert(state.name.clone(), Slot { offset, dtype: buffer.dtype, dims, layout });
+            slots.push(Slot { name: state.name.clone(), offset, dtype: buffer.dtype, dims, layout });
             offset += (buffer.bytes() as usize).next_multiple_of(ALIGNMENT);
         }
+        slots.sort_by(|a: &Slot, b| a.name.cmp(&b.name));
         State { bytes: memory(offset), slots, number: NUMBERS.fetch_add(1, Ordering::Relaxed) }
     }
 
@@ -83,18 +86,18 @@ impl State {
 
     /// The names of all tensors, ascending, each with its type.
     pub fn names(&self) -> impl Iterator<Item = (&str, DType, &[usize])> {
-        self.slots.iter().map(|(name, slot)| (name.as_str(), slot.dtype, slot.dims.as_slice()))
+        self.slots.iter().map(|slot| (slot.name.as_str(), slot.dtype, slot.dims.as_slice()))
     }
 
     /// Where a tensor lies: the same for as long as the state lives.
     pub fn address(&self, name: &str) -> Option<*const u8> {
-        let slot = self.slots.get(name)?;
+        let slot = find(&self.slots, name)?;
         Some(self.bytes.bytes()[slot.offset..].as_ptr())
     }
 
     /// A copy of a tensor, in row-major order.
     pub fn get(&self, name: &str) -> Option<Tensor> {
-        let slot = self.slots.get(name)?;
+        let slot = find(&self.slots, name)?;
         let mut bytes = vec![0; slot.dtype.bytes() * slot.dims.iter().product::<usize>()];
         let own = &self.bytes.bytes()[slot.offset..];
         slot.copy_elements(|element, place| (place, element), own, &mut bytes);
@@ -107,7 +110,7 @@ impl State {
     /// Where there is none of this name, or it has another type.
     pub fn set(&mut self, name: &str, tensor: &Tensor) -> Result<(), StateError> {
         let wrong = |problem: String| Err(StateError { name: name.to_string(), problem });
-        let Some(slot) = self.slots.get(name) else { return wrong("there is none of this name".to_string()) };
+        let Some(slot) = find(&self.slots, name) else { return wrong("there is none of this name".to_string()) };
         if (tensor.dtype(), tensor.dims()) != (slot.dtype, slot.dims.as_slice()) {
             let (dtype, dims) = (tensor.dtype(), tensor.dims());
             return wrong(format!("expected {}{:?}, found {dtype}{dims:?}", slot.dtype, slot.dims));
@@ -131,8 +134,8 @@ impl State {
     /// Where one is missing, or lies otherwise than the plan expects.
     pub(crate) fn pointers(&mut self, plan: &Outline) -> Result<Vec<*mut u8>, StateError> {
         let pointer = |state: &fusewright_ir::plan::State| {
-            let wrong = |problem: &str| StateError { name: state.name.clone(), problem: problem.to_string() };
-            let slot = self.slots.get(&state.name).ok_or_else(|| wrong("is missing"))?;
+            let wrong = |problem: &str| StateError { name: state.name.to_string(), problem: problem.to_string() };
+            let slot = find(&self.slots, &state.name).ok_or_else(|| wrong("is missing"))?;
             let buffer = plan.buffer(state.buffer);
             if (slot.dtype, &slot.dims, &slot.layout) != (buffer.dtype, &buffer.dims, &buffer.layout) {
                 return Err(wrong("belongs to another network"));
@@ -141,6 +144,12 @@ impl State {
         };
         plan.states.iter().map(pointer).collect()
     }
+}
+
+/// The tensor of this name.
+fn find<'a>(slots: &'a [Slot], name: &str) -> Option<&'a Slot> {
+    let place = slots.binary_search_by(|slot| slot.name.as_str().cmp(name)).ok()?;
+    Some(&slots[place])
 }
 
 impl Slot {

@@ -253,8 +253,8 @@ fn json(out: &mut Output, compiled: &Compiled) -> Result<(), Failure> {
             .steps
             .iter()
             .map(|step| JsonStep {
-                operations: step.about.clone(),
-                nodes: step.nodes.clone(),
+                operations: step.about.to_string(),
+                nodes: step.nodes.iter().map(ToString::to_string).collect(),
                 scalar_operations: step.operations,
             })
             .collect(),
@@ -265,7 +265,7 @@ fn report(out: &mut Output, compiled: &Compiled) -> Result<(), Failure> {
     let (plan, stages) = (compiled.executable.plan(), &compiled.stages);
     let mut table = Table::new(&["kernel", "operations", "nodes", ">scalar operations"]);
     for (i, step) in plan.steps.iter().enumerate() {
-        table.row([format!("k{i}"), step.about.clone(), shortened(&step.nodes), grouped(step.operations)]);
+        table.row([format!("k{i}"), step.about.to_string(), shortened(&step.nodes), grouped(step.operations)]);
     }
     writeln!(out, "{table}")?;
     writeln!(
@@ -374,7 +374,7 @@ fn plan(out: &mut Output, plan: &Plan) -> Result<(), Failure> {
         let ty = fusewright::ir::TensorType::new(buffer.dtype, buffer.dims.iter().copied());
         table.row([
             format!("b{i}"),
-            buffer.name.clone(),
+            buffer.name.to_string(),
             ty.to_string(),
             layout(&buffer.layout),
             place,

@@ -192,7 +192,7 @@ fn kind(step: &Step) -> String {
 
 /// The kernel as text, for pointing at.
 fn loop_nest(plan: &Plan, step: &Step) -> String {
-    let name = |id: BufferId| plan.buffer(id).name.clone();
+    let name = |id: BufferId| plan.buffer(id).name.to_string();
     let extents: Vec<String> = step.kernel.outer.iter().map(ToString::to_string).collect();
     let lines = fusewright::ir::kernel::print::statements(&step.kernel, &name);
     format!("{}\nover {}\n{}", step.nodes.join(" "), extents.join(" x "), lines.join("\n"))

@@ -91,7 +91,7 @@ impl Case {
         let inputs: Vec<(&str, View)> = plan
             .inputs
             .iter()
-            .map(|port| (port.name.as_str(), View::F32(self.given[&port.name].as_slice().unwrap())))
+            .map(|port| (port.name.as_str(), View::F32(self.given[port.name.as_str()].as_slice().unwrap())))
             .collect();
         [(); 2].map(|()| {
             let mut got: Vec<Vec<f32>> = self.wanted.iter().map(|array| vec![f32::NAN; array.data.len()]).collect();

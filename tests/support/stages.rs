@@ -256,9 +256,9 @@ fn planned(stage: &str, plan: &Plan, given: &BTreeMap<String, Array>) -> Check<R
 /// The names of the results of a plan, and behind them of the state that it updates.
 fn names(plan: &Outline) -> Vec<String> {
     let mut updated: Vec<String> =
-        plan.states.iter().filter(|state| state.next.is_some()).map(|state| state.name.clone()).collect();
+        plan.states.iter().filter(|state| state.next.is_some()).map(|state| state.name.to_string()).collect();
     updated.sort();
-    plan.outputs.iter().map(|port| port.name.clone()).chain(updated).collect()
+    plan.outputs.iter().map(|port| port.name.to_string()).chain(updated).collect()
 }
 
 fn compare(stage: &str, expected: &Results, found: &Results, allowed: impl Fn(usize, usize, f64) -> f64) -> Check<()> {
@@ -331,7 +331,7 @@ fn outputs_of(session: &mut Session, given: &BTreeMap<String, Tensor>) -> Result
     let executable = session.executable().clone();
     let plan = executable.plan();
     let inputs: Vec<(&str, View)> =
-        plan.inputs.iter().map(|port| (port.name.as_str(), view(&given[&port.name]))).collect();
+        plan.inputs.iter().map(|port| (port.name.as_str(), view(&given[port.name.as_str()]))).collect();
     let mut results: Vec<(&str, Vec<usize>, Data)> = plan
         .outputs
         .iter()
@@ -343,7 +343,7 @@ fn outputs_of(session: &mut Session, given: &BTreeMap<String, Tensor>) -> Result
     let mut outputs: Vec<(&str, ViewMut)> = results.iter_mut().map(|(name, _, data)| (*name, view_mut(data))).collect();
     let mut state = State::new(plan);
     for kept in &plan.states {
-        state.set(&kept.name, &given[&kept.name]).map_err(|error| error.to_string())?;
+        state.set(&kept.name, &given[kept.name.as_str()]).map_err(|error| error.to_string())?;
     }
     session.run_on(&mut state, &inputs, &mut outputs, &mut []).map_err(|error| error.to_string())?;
     let updated = names(plan).split_off(plan.outputs.len());

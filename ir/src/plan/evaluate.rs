@@ -29,7 +29,7 @@ pub fn evaluate(plan: &Plan, given: &BTreeMap<String, Array>) -> Result<BTreeMap
     let states = plan.states.iter().map(|state| (&state.name, state.buffer, &plan.buffer(state.buffer).dims));
     for (name, id, dims) in ports.chain(states) {
         let buffer = plan.buffer(id);
-        let array = given.get(name).ok_or(Fault::NotGiven { buffer: id })?;
+        let array = given.get(name.as_str()).ok_or(Fault::NotGiven { buffer: id })?;
         if array.dims != *dims {
             return Err(Fault::WrongAxes { buffer: id, found: array.dims.clone() });
         }
@@ -58,8 +58,8 @@ pub fn evaluate(plan: &Plan, given: &BTreeMap<String, Array>) -> Result<BTreeMap
         let next = state.next?;
         Some((&state.name, next, &plan.buffer(next).dims))
     });
-    let array = |(name, id, dims): (&String, BufferId, &Vec<usize>)| {
-        Ok((name.clone(), Array { dims: dims.clone(), ..memory.array(id, all)? }))
+    let array = |(name, id, dims): (&CompactString, BufferId, &Vec<usize>)| {
+        Ok((name.to_string(), Array { dims: dims.clone(), ..memory.array(id, all)? }))
     };
     outputs.chain(updates).map(array).collect()
 }

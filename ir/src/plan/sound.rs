@@ -97,12 +97,12 @@ mod tests {
 
     fn buffer(name: &str, dims: &[usize], place: Place) -> PlannedBuffer {
         let (dims, layout) = (dims.to_vec(), Layout::row_major(dims.len()));
-        PlannedBuffer { name: name.to_string(), dtype: DType::F32, dims, layout, place }
+        PlannedBuffer { name: name.into(), dtype: DType::F32, dims, layout, place }
     }
 
     fn outline() -> Outline {
         let port = |name: &str, buffer: u32, dims: &[usize]| Port {
-            name: name.to_string(),
+            name: name.into(),
             buffer: BufferId(buffer),
             dims: dims.to_vec(),
         };
@@ -119,7 +119,7 @@ mod tests {
             bands: vec![Band { steps: 0..2, positions: 4 }],
             inputs: vec![port("x", 0, &[6, 1])],
             outputs: vec![port("y", 5, &[2])],
-            states: vec![State { name: "s".to_string(), buffer: BufferId(3), next: None }],
+            states: vec![State { name: "s".into(), buffer: BufferId(3), next: None }],
             constant_bytes: 256,
             arena_bytes: 256,
             scratch_bytes: 32,

@@ -499,7 +499,7 @@ mod tests {
 
     fn buffer(name: &str, n: usize, place: Place) -> PlannedBuffer {
         let layout = Layout::row_major(1);
-        PlannedBuffer { name: name.to_string(), dtype: DType::F32, dims: vec![n], layout, place }
+        PlannedBuffer { name: name.into(), dtype: DType::F32, dims: vec![n], layout, place }
     }
 
     fn operand(id: u32, n: usize) -> Operand {
@@ -534,8 +534,8 @@ mod tests {
                 buffer("y", 20, Place::Output(0)),
             ],
             steps: vec![step(window(0, 1, 20, 0..=0)), step(second), step(window(2, 3, 20, -1..=1))],
-            inputs: vec![Port { name: "x".to_string(), buffer: BufferId(0), dims: vec![20] }],
-            outputs: vec![Port { name: "y".to_string(), buffer: BufferId(3), dims: vec![20] }],
+            inputs: vec![Port { name: "x".into(), buffer: BufferId(0), dims: vec![20] }],
+            outputs: vec![Port { name: "y".into(), buffer: BufferId(3), dims: vec![20] }],
             arena_bytes: 256,
             ..Plan::default()
         }

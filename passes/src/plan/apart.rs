@@ -40,7 +40,7 @@ pub fn all(draft: &mut Draft) {
             let mut halo = vec![(0, 0); dims.len()];
             halo[usize::from(row)].1 = rows;
             halo[usize::from(inner)].1 = elements as u32;
-            Layout { halo: halo.into(), ..layout.clone() }
+            Layout { halo, ..layout.clone() }
         });
         let best =
             widened.into_iter().min_by_key(|layout| meeting(layout)).filter(|best| meeting(best) < meeting(layout));

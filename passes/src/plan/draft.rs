@@ -204,7 +204,7 @@ impl Draft {
     /// A port as users see it.
     pub fn port(&self, name: String, buffer: BufferId) -> Port {
         let dims = self.shapes.get(&buffer).unwrap_or(&self.buffer(buffer).info.dims).clone();
-        Port { name, buffer, dims }
+        Port { name: name.into(), buffer, dims }
     }
 
     /// What takes the place of a buffer that is state as a run finds it.

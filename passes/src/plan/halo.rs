@@ -139,7 +139,7 @@ fn sums_windows(kernel: &Kernel) -> bool {
 
 fn surround(draft: &mut Draft, id: BufferId, need: &Need) {
     let layout = &mut draft.buffer_mut(id).layout;
-    layout.halo = need.widths.clone();
+    layout.halo = need.widths.to_vec();
     layout.halo_value = Some(need.value);
 }
 

@@ -24,7 +24,7 @@ pub fn place(draft: Draft, options: &PlanOptions) -> Plan {
         let place = place_of(&draft, &uses, id, offset, &mut scratch, &mut plan);
         let buffer = draft.buffer(id);
         plan.buffers.push(PlannedBuffer {
-            name: buffer.info.name.clone(),
+            name: buffer.info.name.as_str().into(),
             dtype: buffer.info.dtype,
             dims: buffer.info.dims.clone(),
             layout: buffer.layout.clone(),

@@ -161,7 +161,7 @@ impl CodeModule {
     /// Where it cannot be made executable.
     pub fn finish(mut self, nests: impl Iterator<Item = FuncId>) -> Result<(Code, Vec<Entry>), String> {
         self.jit.finalize_definitions().map_err(described)?;
-        Ok(Code::new(&self.jit, self.memory, nests))
+        Ok(Code::new(self.jit, self.memory, nests))
     }
 
     /// The image of all that was defined, where it was kept.

@@ -124,8 +124,8 @@ impl<S: Subject> Runner<S> {
     pub fn kernels(&self) -> Vec<Kernel> {
         let measured = self.subject.plan().steps.iter().zip(&self.steps);
         let kernel = |(step, times): (&Label, &Vec<Duration>)| Kernel {
-            operations: step.about.clone(),
-            nodes: step.nodes.clone(),
+            operations: step.about.to_string(),
+            nodes: step.nodes.iter().map(ToString::to_string).collect(),
             median_us: microseconds(median(times)),
             scalar_operations: step.operations,
         };

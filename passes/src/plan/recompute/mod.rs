@@ -269,7 +269,7 @@ mod tests {
                 let n = dims.iter().product::<usize>();
                 Array { dims, data: (0..n).map(|i| ((i * 7) % 13) as f64 / 16.0 - 0.25).collect() }
             };
-            all.map(|(name, id)| (name.clone(), array(id))).collect()
+            all.map(|(name, id)| (name.to_string(), array(id))).collect()
         };
         assert_eq!(evaluate(&plan, &given(&plan)), evaluate(&whole, &given(&whole)));
         plan
