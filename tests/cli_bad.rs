@@ -152,6 +152,11 @@ const CASES: &[Case] = &[
         TRAIN,
     ),
     ("training_that_diverges", |f| f.table(LINE, "Sgd(lr: 1e30)"), "train t.ron --checkpoint c --every 1steps"),
+    (
+        "training_of_ignored_labels",
+        |f| f.write("t.ron", TRAINING.replace("CrossEntropyLoss", "CrossEntropyLoss(ignore_index: 0)")),
+        TRAIN,
+    ),
     ("training_into_no_folder", |_| {}, "train t.ron --checkpoint none/c"),
     ("training_into_a_folder", |f| std::fs::create_dir(f.path("d")).unwrap(), "train t.ron --save d"),
     ("training_over_its_file", |_| {}, "train t.ron --checkpoint c --save ./t.ron"),

@@ -112,6 +112,17 @@ pub struct Objective {
     pub span: Option<Span>,
 }
 
+impl Objective {
+    /// The label of places that do not count, where the loss has one.
+    pub fn ignored_label(&self) -> Option<i64> {
+        match &self.loss {
+            Op::CrossEntropyLoss(loss) => Some(loss.ignore_index),
+            Op::NllLoss(loss) => Some(loss.ignore_index),
+            _ => None,
+        }
+    }
+}
+
 /// How parameters follow their gradients.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -241,6 +241,10 @@ fn classes_are_counted() {
     trainer.set("scores.bias", vec![0.0, 0.5, 0.25]);
     trainer.set("labels", vec![1.0, 0.0, 1.0, 1.0]);
     assert_eq!(trainer.step()["accuracy"].data, [0.75]);
+    // Labels that the loss ignores do not count.
+    trainer.set("scores.bias", vec![0.0, 0.5, 0.25]);
+    trainer.set("labels", vec![1.0, -100.0, -100.0, 2.0]);
+    assert_eq!(trainer.step()["accuracy"].data, [0.5]);
 }
 
 #[test]

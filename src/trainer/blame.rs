@@ -14,6 +14,20 @@ impl Trainer {
         let fault = Diagnostic::new(title).expected("a finite loss");
         let help = "try a lower learning rate, or `clip: Norm(1.0)`; parameters are as they were before the step";
         let mut fault = fault.help(help);
+        let objective = &self.recipe.definition().objective;
+        let target = inputs.iter().find(|(name, _)| *name == objective.target).map(|(_, tensor)| tensor.to_array());
+        if let (Some(ignored), Some(labels)) = (objective.ignored_label(), target)
+            && labels.data.iter().all(|&label| label == ignored as f64)
+        {
+            let found = format!("no label but {ignored}, which the loss ignores: a mean of nothing");
+            return self.recipe.step_fault(
+                fault
+                    .found(found)
+                    .help("leave such examples out, or take a larger batch")
+                    .at(objective.span.clone())
+                    .into(),
+            );
+        }
         // It was made before, of the same recipe and sizes, and is not kept for this.
         let Ok(graph) = self.recipe.step(&self.sizes_of(inputs), &self.length) else { return fault.into() };
         let mut given: BTreeMap<String, Array> =

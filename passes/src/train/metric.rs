@@ -4,7 +4,7 @@ use super::objective::Scored;
 use fusewright_ir::ops::loss::class_axis;
 use fusewright_ir::ops::{ArgReduce, Cast, Compose, LossReduction, Op, PairLoss, PointwiseLoss, Reduce, Reduction};
 use fusewright_ir::recipe::{Metric, Objective};
-use fusewright_ir::tensor::TensorType;
+use fusewright_ir::tensor::{Data, Tensor, TensorType};
 use fusewright_ir::{DType, Diagnostic, Diagnostics, Graph, GraphBuilder, ValueId};
 
 /// The metrics with their names, in their order.
@@ -27,7 +27,7 @@ pub(super) fn all(
             faults.push(refused(format!("the metric `{name}` is named twice")));
             continue;
         }
-        match value(&mut Counted { build, name }, metric, scored) {
+        match value(&mut Counted { build, name }, metric, scored, objective.ignored_label()) {
             Ok(value) => values.push((name, value)),
             Err(expected) => {
                 let fault = refused(format!("the metric `{name}` does not fit")).expected(expected);
@@ -66,17 +66,18 @@ impl Compose for Counted<'_> {
 ///
 /// # Errors
 /// What output and target would have to be.
-fn value(at: &mut Counted, metric: Metric, scored: &Scored) -> Result<ValueId, String> {
+fn value(at: &mut Counted, metric: Metric, scored: &Scored, ignored: Option<i64>) -> Result<ValueId, String> {
     let Scored { output, target, .. } = *scored;
     match metric {
-        Metric::Accuracy => accuracy(at, output, target),
+        Metric::Accuracy => accuracy(at, output, target, ignored),
         Metric::MeanSquaredError => error(at, PairLoss::Mse, output, target),
         Metric::MeanAbsoluteError => error(at, PairLoss::L1, output, target),
     }
 }
 
-/// How many of the places have the greatest score, the first of equals, at the class of their label.
-fn accuracy(at: &mut Counted, scores: ValueId, target: ValueId) -> Result<ValueId, String> {
+/// How many of the places have the greatest score, the first of equals, at the class of their label: of those whose label is not
+/// `ignored`, and 0 where all are.
+fn accuracy(at: &mut Counted, scores: ValueId, target: ValueId, ignored: Option<i64>) -> Result<ValueId, String> {
     let (of, given) = (at.ty(scores).clone(), at.ty(target).clone());
     let expected = || "scores with an axis of classes, and labels without it or a score for each class".to_string();
     if of.rank() == 0 {
@@ -98,8 +99,22 @@ fn accuracy(at: &mut Counted, scores: ValueId, target: ValueId) -> Result<ValueI
         false => greatest(at, target),
     };
     let right = at.map("Equal", &[found, label]);
-    let right = at.node(Cast { to: DType::F32 }, &[right]);
-    Ok(at.node(Reduce::over(Reduction::Mean, [], false), &[right]))
+    let Some(ignored) = ignored.filter(|_| is_label) else {
+        return Ok(share(at, Reduction::Mean, right));
+    };
+    let ignored = at.constant(Tensor::new(&[], Data::I64(vec![ignored])));
+    let counts = at.map("NotEqual", &[label, ignored]);
+    let right = at.map("And", &[right, counts]);
+    let [right, counts] = [right, counts].map(|truths| share(at, Reduction::Sum, truths));
+    let one = at.number(1.0);
+    let counts = at.map("Max", &[counts, one]);
+    Ok(at.div(right, counts))
+}
+
+/// A sum or a mean of truth values, 1 each.
+fn share(at: &mut Counted, function: Reduction, truths: ValueId) -> ValueId {
+    let ones = at.node(Cast { to: DType::F32 }, &[truths]);
+    at.node(Reduce::over(function, [], false), &[ones])
 }
 
 /// The mean of a distance between output and target.
