@@ -25,7 +25,7 @@ enum Command {
     Fmt(fmt::Fmt),
     /// List layers, output shapes, parameters and multiply-adds
     Summary(summary::Summary),
-    /// Show what becomes of a model: fused kernels, memory plan, code
+    /// Show what becomes of a model, or of the step of a training: fused kernels, memory plan, code
     Compile(compile::Compile),
     /// Run a model on arrays or on a picture
     Run(run::Run),
