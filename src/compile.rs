@@ -138,9 +138,8 @@ pub(crate) fn executable<'a>(
     Ok(made)
 }
 
-/// As [`executable`], of a graph whose parameters are all state, made and compiled on a thread of its own, which leaves nothing
-/// behind but the result: what the allocator keeps for a thread, pieces between what lives, and a deep stack are as much
-/// memory as the training of a small network. `then` does something with executable and graph on that thread, too.
+/// As [`executable`], of a graph whose parameters are all state, made and compiled [`runtime::apart`]: nothing is left behind but
+/// the result. `then` does something with executable and graph on that thread, too.
 ///
 /// # Errors
 /// As [`executable`], and what `graph` and `then` say.

@@ -20,7 +20,7 @@ pub use codegen::host;
 pub use executable::{CompileError, Executable, Settings};
 pub use image::Image;
 pub use isa::Isa;
-pub use memory::{AlignedBytes, STACK, apart, give_back, give_back_all};
+pub use memory::{AlignedBytes, apart, give_back};
 pub use session::{RunError, Session, Threads};
 pub use state::{State, StateError};
 pub use view::{View, ViewMut, view, view_mut};

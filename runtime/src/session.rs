@@ -7,7 +7,6 @@ use crate::memory::{ALIGNMENT, AlignedBytes};
 use crate::pool::{self, Team};
 use crate::state::{State, StateError};
 use crate::view::{View, ViewMut};
-use fusewright_ir::kernel::BufferId;
 use fusewright_ir::plan::{Outline, Place, Port};
 use std::fmt;
 use std::ops::Range;
@@ -152,16 +151,6 @@ impl Session {
         let mut shared_cost = Duration::ZERO;
         let scratch_bytes = (plan.scratch_bytes as usize).next_multiple_of(ALIGNMENT);
         let scratch = AlignedBytes::zeroed(scratch_bytes * most);
-        let point = |id: BufferId, thread: usize| match plan.buffer(id).place {
-            Place::Arena(offset) => arena.as_mut_ptr().wrapping_add(offset as usize),
-            Place::Scratch(offset) => scratch.as_mut_ptr().wrapping_add(thread * scratch_bytes + offset as usize),
-            Place::Constant(offset) | Place::Literal(offset, _) => {
-                executable.constants.as_mut_ptr().wrapping_add(offset as usize)
-            }
-            // Set by each run.
-            Place::State(_) | Place::Input(_) | Place::Output(_) => std::ptr::null_mut(),
-            Place::Parameter(_) | Place::Unused => unreachable!("verified: steps use placed buffers only"),
-        };
         for (range, positions) in units {
             let compiled = &executable.steps[range.clone()];
             let cut = match positions {
@@ -178,13 +167,30 @@ impl Session {
             let first = pointers.len();
             for thread in 0..users {
                 for &id in compiled.iter().flat_map(|step| &step.buffers) {
-                    match plan.buffer(id).place {
-                        Place::State(i) => kept.push((pointers.len(), i)),
-                        Place::Input(i) => given.push((pointers.len(), Given::Input(i))),
-                        Place::Output(i) => given.push((pointers.len(), Given::Output(i))),
-                        _ => {}
-                    }
-                    pointers.push(point(id, thread));
+                    let at = pointers.len();
+                    pointers.push(match plan.buffer(id).place {
+                        Place::Arena(offset) => arena.as_mut_ptr().wrapping_add(offset as usize),
+                        Place::Scratch(offset) => {
+                            scratch.as_mut_ptr().wrapping_add(thread * scratch_bytes + offset as usize)
+                        }
+                        Place::Constant(offset) | Place::Literal(offset, _) => {
+                            executable.constants.as_mut_ptr().wrapping_add(offset as usize)
+                        }
+                        // Set by each run.
+                        Place::State(i) => {
+                            kept.push((at, i));
+                            std::ptr::null_mut()
+                        }
+                        Place::Input(i) => {
+                            given.push((at, Given::Input(i)));
+                            std::ptr::null_mut()
+                        }
+                        Place::Output(i) => {
+                            given.push((at, Given::Output(i)));
+                            std::ptr::null_mut()
+                        }
+                        Place::Parameter(_) | Place::Unused => unreachable!("verified: steps use placed buffers only"),
+                    });
                 }
             }
             steps.push(Prepared { steps: range, first, cut, is_band, units });

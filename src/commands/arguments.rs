@@ -2,7 +2,9 @@
 
 use super::output::{Failure, usage};
 use clap::Args;
+use fusewright::data::files;
 use fusewright::ir::ops::Op;
+use fusewright::ir::recipe::Recipe;
 use fusewright::ir::{Bindings, DType, Data, Diagnostics, TensorType};
 use fusewright::{Error, Isa, Model, Options, Tensor, Weights};
 use std::path::PathBuf;
@@ -18,6 +20,11 @@ pub struct ModelArguments {
 }
 
 impl ModelArguments {
+    /// Whether the file is that of a training.
+    pub fn is_training(&self) -> Result<bool, Failure> {
+        Ok(Recipe::is_recipe(&files::read_text(&self.model)?))
+    }
+
     pub fn load(&self) -> Result<Model, Failure> {
         Ok(Model::load(&self.model)?)
     }

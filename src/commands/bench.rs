@@ -12,7 +12,6 @@ use super::output::{Failure, Output, progress, usage};
 use super::table::{Table, bytes, time};
 use clap::Args;
 use fusewright::data::files;
-use fusewright::ir::recipe::Recipe;
 use fusewright::{Error, Options};
 use runner::{Figures, Runner, Subject};
 use serde::Serialize;
@@ -71,7 +70,7 @@ impl Bench {
         }
         let read = self.input.iter().map(|file| &file.path).chain(&self.weights).chain([&self.model.model]);
         files::check_apart(&self.trace, read)?;
-        match Recipe::is_recipe(&files::read_text(&self.model.model)?) {
+        match self.model.is_training()? {
             true => {
                 let prepared = training::Prepared::new(&self)?;
                 self.measure(out, seconds, |options| prepared.step(options))

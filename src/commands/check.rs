@@ -6,9 +6,8 @@ use super::output::{Failure, Output};
 use super::summary::layers;
 use super::table::{Table, grouped};
 use clap::Args;
-use fusewright::data::files;
 use fusewright::passes::train::StepOptions;
-use fusewright::{Error, Model, Recipe, ir};
+use fusewright::{Error, Model, Recipe};
 use std::io::Write;
 
 /// Reads a model, its weights and its classes, or a training file and its data, and says what is wrong with them
@@ -26,7 +25,7 @@ pub struct Check {
 
 impl Check {
     pub fn run(self, out: &mut Output) -> Result<(), Failure> {
-        if ir::recipe::Recipe::is_recipe(&files::read_text(&self.model.model)?) {
+        if self.model.is_training()? {
             return self.training(out);
         }
         let model = self.model.load()?;

@@ -10,7 +10,6 @@ use clap::{Args, ValueEnum};
 use fusewright::data::files;
 use fusewright::ir::kernel::BufferId;
 use fusewright::ir::plan::{Layout, Outline, Place, Plan, Step, Vector};
-use fusewright::ir::recipe;
 use fusewright::runtime::Executable;
 use fusewright::{Compilation, Details, Isa, Options, Recipe, pass_names};
 use serde::Serialize;
@@ -113,7 +112,7 @@ impl Compile {
             return Err(fault.expected(format!("`{}`", pass_names().join("`, `"))).into());
         }
         files::check_apart(self.dot.iter().chain(&self.html), self.weights.iter().chain([&self.model.model]))?;
-        match recipe::Recipe::is_recipe(&files::read_text(&self.model.model)?) {
+        match self.model.is_training()? {
             true => self.step(out),
             false => self.network(out),
         }

@@ -315,21 +315,21 @@ fn copy_windows(draft: &mut Draft, inner: &mut Vec<Option<usize>>) {
         let Some(store) = kernel.stores.first().filter(|_| !draft.kernels[k].once) else { continue };
         let Some(along) = inner[store.buffer.0 as usize].map(|dim| &store.at[dim]) else { continue };
         let Some(lane) = finest(along, &kernel.outer, kernel.outer.len()) else { continue };
-        let weights: Vec<ScalarId> =
-            contractions(draft, kernel).iter().flat_map(|found| &found.weight).map(|read| read.id).collect();
+        // The other matrix of a product, which is packed.
+        let is_weight =
+            |id: ScalarId| contractions(draft, kernel).iter().flat_map(|found| &found.weight).any(|read| read.id == id);
         let dim_of = |read: &Read| -> Option<usize> {
             let buffer = draft.buffer(read.buffer);
             let dim =
                 read.at.iter().position(|index| finest(index, &read.extents, kernel.outer.len()) == Some(lane))?;
-            // The other matrix of a product is packed.
-            let may_move = buffer.info.role == Role::Input || (buffer.is_free() && !weights.contains(&read.id));
             let is_innermost = match inner[read.buffer.0 as usize] {
                 Some(innermost) if buffer.is_free() => innermost == dim,
                 _ => buffer.info.dims[dim + 1..].iter().all(|&n| n == 1),
             };
             let is_long = buffer.info.dims[dim] >= FEW_CHANNELS;
             let often = matches!(read.part, Part::Fold(_)) && read.points() >= OFTEN * buffer.elements();
-            (may_move && !is_innermost && is_long && often).then_some(dim)
+            let may_move = || buffer.info.role == Role::Input || (buffer.is_free() && !is_weight(read.id));
+            (!is_innermost && is_long && often && may_move()).then_some(dim)
         };
         let wanted = reads(kernel).iter().find_map(|read| Some((read.buffer, dim_of(read)?)));
         if let Some((id, dim)) = wanted {

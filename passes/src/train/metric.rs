@@ -100,19 +100,19 @@ fn accuracy(at: &mut Counted, scores: ValueId, target: ValueId, ignored: Option<
     };
     let right = at.map("Equal", &[found, label]);
     let Some(ignored) = ignored.filter(|_| is_label) else {
-        return Ok(share(at, Reduction::Mean, right));
+        return Ok(folded(at, Reduction::Mean, right));
     };
     let ignored = at.constant(Tensor::new(&[], Data::I64(vec![ignored])));
     let counts = at.map("NotEqual", &[label, ignored]);
     let right = at.map("And", &[right, counts]);
-    let [right, counts] = [right, counts].map(|truths| share(at, Reduction::Sum, truths));
+    let [right, counts] = [right, counts].map(|truths| folded(at, Reduction::Sum, truths));
     let one = at.number(1.0);
     let counts = at.map("Max", &[counts, one]);
     Ok(at.div(right, counts))
 }
 
 /// A sum or a mean of truth values, 1 each.
-fn share(at: &mut Counted, function: Reduction, truths: ValueId) -> ValueId {
+fn folded(at: &mut Counted, function: Reduction, truths: ValueId) -> ValueId {
     let ones = at.node(Cast { to: DType::F32 }, &[truths]);
     at.node(Reduce::over(function, [], false), &[ones])
 }

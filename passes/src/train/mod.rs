@@ -70,8 +70,8 @@ pub struct StepOptions {
 ///
 /// Its results are `loss`, what the loss layer gives (of reduction `"mean"` a mean over the batch); then each metric under
 /// its name (`accuracy`, `mean_squared_error`, `mean_absolute_error`), a mean over the batch, without labels that the loss
-/// ignores: of batches of different sizes the mean weighted by their sizes is that of all examples, where none is ignored; then the updates. Its inputs are those of `forward` and the
-/// target, where that is none of them.
+/// ignores: of batches of different sizes the mean weighted by their sizes is that of all examples, where none is ignored;
+/// then the updates. Its inputs are those of `forward` and the target, where that is none of them.
 ///
 /// Beside the parameters there is state named as in PyTorch's optimisers (`c1.weight.momentum_buffer`, `.exp_avg`,
 /// `.exp_avg_sq`, `.square_avg`, `.grad_avg`, `.sum`) and `step`, an i32 that counts finished steps. Where the loss is not

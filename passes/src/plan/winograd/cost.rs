@@ -118,13 +118,14 @@ fn direct(convolution: &Convolution, machine: &Machine, other_bytes: u64) -> Way
     let taps: usize = convolution.windows.iter().map(|window| window.tap.1).product();
     let batch: usize = convolution.batch.iter().map(|(_, extent)| extent).product();
     let lanes = vectors(convolution.out.1, machine) * f64::from(machine.vector_lanes);
-    let row = convolution.windows.last().filter(|window| window.step == 1).map_or(0, |window| window.place.1);
-    let along_row = is_row_better(convolution.channels.1 < FEW_CHANNELS, convolution.out.1, row, machine);
-    let lanes = match along_row {
-        true => convolution.out.1 as f64 * vectors(row, machine) * f64::from(machine.vector_lanes) / row as f64,
-        false => lanes,
+    let few = convolution.channels.1 < FEW_CHANNELS;
+    let row = convolution.windows.last().filter(|window| window.step == 1).map(|window| window.place.1);
+    let row = row.filter(|&row| is_row_better(few, convolution.out.1, row, machine));
+    let lanes = match row {
+        Some(row) => convolution.out.1 as f64 * vectors(row, machine) * f64::from(machine.vector_lanes) / row as f64,
+        None => lanes,
     };
-    let n_told = convolution.windows.len() - usize::from(along_row);
+    let n_told = convolution.windows.len() - usize::from(row.is_some());
     let inside: f64 = convolution.windows[..n_told].iter().map(|window| window.inside).product();
     let lanes = if is_worth_leaving_out(inside) { inside * lanes } else { lanes };
     let products = (batch * places * taps * convolution.channels.1) as f64 * lanes;
